@@ -1,0 +1,94 @@
+"""Every derived name, address and path, in one place; pure.
+
+A cluster `C0` has workers `C0w1`…, etcd members `C0e1`…, the control plane's host `C0cp` and the switch `C0s0`; the
+switch `t0` joins the clusters. The Mininet host `C0w1` is the Kubernetes Node `c0w1` (Kubernetes wants lower case).
+Interface names hold 15 characters at most (IFNAMSIZ - 1), which bounds the length of the others.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable
+
+INTERFACE_NAME_MAX = 15
+CLUSTER_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,5}$")
+WORKER_NAME = re.compile(r"^[a-z][a-z0-9]{0,5}$")
+DNS_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+DNS_SUBDOMAIN = re.compile(r"^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+
+TOP_SWITCH = "t0"
+DEFAULT_NAMESPACE = "default"
+
+#: where every simulation's state lives on the host, and where a simulation sees its own
+HOST_STATE = "/run/knetsim"
+INSIDE_STATE = "/tmp/knetsim"
+
+
+def worker_host(cluster: str, worker: str) -> str:
+    """The Mininet host of a worker: `C0`, `w1` → `C0w1`."""
+    return f"{cluster}{worker}"
+
+
+def node_name(host: str) -> str:
+    """The Kubernetes Node of a Mininet host: `C0w1` → `c0w1`."""
+    return host.lower()
+
+
+def etcd_host(cluster: str, member: int) -> str:
+    """The Mininet host of the etcd member number `member` (from 1)."""
+    return f"{cluster}e{member}"
+
+
+def control_plane_host(cluster: str) -> str:
+    """The Mininet host on which the control plane runs."""
+    return f"{cluster}cp"
+
+
+def cluster_switch(cluster: str) -> str:
+    """The switch to which all hosts of a cluster are linked."""
+    return f"{cluster}s0"
+
+
+def cluster_id(cluster: str) -> str:
+    """What stands for the cluster in pod namespaces and in `utils/exec`: `C0` → `0`, `East` → `east`."""
+    return cluster[1:] if re.fullmatch(r"C[0-9]+", cluster) else cluster.lower()
+
+
+def pod_netns(cluster: str, namespace: str, pod: str) -> str:
+    """The name of a pod's network namespace in its worker's /run/netns: `k0_c1`; elsewhere than in `default`, `k0_web_c1`.
+
+    Kubernetes names hold no underscore, so two pods never share a name. File names hold 255 characters.
+    """
+    middle = "" if namespace == DEFAULT_NAMESPACE else f"{namespace}_"
+    return f"k{cluster_id(cluster)}_{middle}{pod}"[:255]
+
+
+def pod_veth(namespace: str, pod: str, uid: str) -> str:
+    """The worker's end of a pod's veth pair when knetsim wires it: `veth` and 8 hexadecimal digits, as the CNI plugin's."""
+    return "veth" + hashlib.sha256(f"{namespace}/{pod}/{uid}".encode()).hexdigest()[:8]
+
+
+def host_directory(host: str) -> str:
+    """Where a Mininet host's files are, seen inside the simulation: `/tmp/knetsim/C0w1`."""
+    return f"{INSIDE_STATE}/{host}"
+
+
+def pod_directory(host: str, namespace: str, pod: str) -> str:
+    """Where a pod's hosts file, logs and volumes are: `/tmp/knetsim/C0w1/pods/default_c1`."""
+    return f"{host_directory(host)}/pods/{namespace}_{pod}"
+
+
+def etcd_socket(member_host: str) -> str:
+    """The UNIX socket of an etcd member, beside its TCP port. etcd demands the form `host:port` for its name."""
+    return f"{host_directory(member_host)}/client:0"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'?`, or the known words when none is near, or nothing when there are none."""
+    words = sorted(set(known))
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"known: {', '.join(words)}" if words else ""

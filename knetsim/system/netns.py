@@ -1,0 +1,174 @@
+"""Namespaces of Mininet hosts and pods: made, held open and entered by threads, without forking.
+
+A namespace lives as long as something refers to it: a process in it, a mount of its /proc file, or an open descriptor.
+Pods are held by a descriptor (and, for `ip netns`, by a mount in their worker's private /run/netns); hosts by their
+holder process. setns(2) works per thread, so one process can stand in many namespaces at once; a thread that enters a
+mount namespace must have a root directory of its own first (CLONE_FS), which `entered` sees to.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from knetsim.system import linux
+
+KINDS = {
+    "net": linux.CLONE_NEWNET,
+    "uts": linux.CLONE_NEWUTS,
+    "ipc": linux.CLONE_NEWIPC,
+    "pid": linux.CLONE_NEWPID,
+    "mnt": linux.CLONE_NEWNS,
+}
+_ENTER_KINDS = ("net", "uts", "ipc", "mnt")
+
+
+class Namespaces:
+    """Open descriptors of the namespaces that make a place (a host, a pod); absent kinds are shared with whoever enters.
+
+    `name` is for messages. The descriptors belong to this object until `close`.
+    """
+
+    def __init__(self, name: str, **fds: int) -> None:
+        unknown = fds.keys() - KINDS.keys()
+        if unknown:
+            raise ValueError(f"unknown namespace kinds {sorted(unknown)}")
+        self.name = name
+        self.fds = dict(fds)
+
+    def __repr__(self) -> str:
+        return f"Namespaces({self.name!r}, {self.fds})"
+
+    @property
+    def net(self) -> int:
+        """The network namespace's descriptor."""
+        return self.fds["net"]
+
+    @classmethod
+    def of_process(cls, name: str, pid: int, kinds: tuple[str, ...] = _ENTER_KINDS) -> Namespaces:
+        """The namespaces of a running process; ProcessLookupError or FileNotFoundError when it is gone."""
+        return cls._opened(name, f"/proc/{pid}/ns", kinds)
+
+    @classmethod
+    def of_thread(cls, name: str, kinds: tuple[str, ...] = _ENTER_KINDS) -> Namespaces:
+        """The namespaces in which the calling thread stands."""
+        return cls._opened(name, "/proc/thread-self/ns", kinds)
+
+    @classmethod
+    def _opened(cls, name: str, directory: str, kinds: tuple[str, ...]) -> Namespaces:
+        fds: dict[str, int] = {}
+        try:
+            for kind in kinds:
+                fds[kind] = os.open(f"{directory}/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+        except BaseException:
+            for fd in fds.values():
+                os.close(fd)
+            raise
+        return cls(name, **fds)
+
+    def with_fds(self, name: str, **fds: int) -> Namespaces:
+        """The same place with some kinds replaced; every descriptor is duplicated, so each object is closed on its own."""
+        merged = {**self.fds, **fds}
+        return Namespaces(name, **{kind: os.dup(fd) for kind, fd in merged.items()})
+
+    def close(self) -> None:
+        """Let go; the kernel frees what nothing else refers to. Twice is once."""
+        fds, self.fds = self.fds, {}
+        for fd in fds.values():
+            os.close(fd)
+
+
+class _Home(threading.local):
+    """Where a thread stood before it first entered elsewhere."""
+
+    namespaces: Namespaces | None = None
+
+
+_home = _Home()
+
+
+def _thread_home() -> Namespaces:
+    if _home.namespaces is None:
+        linux.unshare(linux.CLONE_FS)
+        _home.namespaces = Namespaces.of_thread("home")
+    return _home.namespaces
+
+
+def _go(target: Namespaces, kinds: tuple[str, ...]) -> None:
+    for kind in kinds:
+        linux.setns(target.fds[kind], KINDS[kind])
+
+
+@contextmanager
+def entered(place: Namespaces) -> Iterator[None]:
+    """The calling thread stands in `place` inside the block, and at home after it. Children started inside stay there.
+
+    Not for nesting. A pid namespace is not entered (it would hold for children only). When the way back fails the
+    process ends: a thread lost in a foreign namespace would configure the wrong machine.
+    """
+    home = _thread_home()
+    kinds = tuple(kind for kind in _ENTER_KINDS if kind in place.fds)
+    try:
+        _go(place, kinds)
+        yield
+    finally:
+        try:
+            _go(home, kinds)
+        except OSError:
+            os.abort()
+
+
+def create_netns(name: str, hostname: str) -> Namespaces:
+    """A new network and UTS namespace, the latter with `hostname`; the calling thread is back home on return."""
+    home = _thread_home()
+    try:
+        linux.unshare(linux.CLONE_NEWNET | linux.CLONE_NEWUTS)
+        socket.sethostname(hostname)
+        return Namespaces.of_thread(name, ("net", "uts"))
+    finally:
+        _go(home, ("net", "uts"))
+
+
+def create_mount_namespace(place: Namespaces, mounts: dict[str, str]) -> int:
+    """A mount namespace cloned from `place`'s, in which each key of `mounts` is shown at its value; returns its descriptor.
+
+    Held by the descriptor alone: no process is needed. Mounts made in it stay in it.
+    """
+    with entered(place):
+        linux.unshare(linux.CLONE_NEWNS)
+        linux.make_mounts_private()
+        for source, target in mounts.items():
+            linux.bind_mount(source, target)
+        return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def publish_netns(worker: Namespaces, net_fd: int, name: str) -> None:
+    """Show the namespace `net_fd` as `name` in the worker's /run/netns, where `ip netns` finds it."""
+    path = f"/run/netns/{name}"
+    source = f"/proc/{os.getpid()}/fd/{net_fd}"
+    with entered(worker):
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+        linux.bind_mount(source, path)
+
+
+def unpublish_netns(worker: Namespaces, name: str) -> None:
+    """Take `name` out of the worker's /run/netns; nothing there is fine."""
+    path = f"/run/netns/{name}"
+    with entered(worker):
+        try:
+            linux.unmount(path)
+        except OSError:
+            pass  # EINVAL: not mounted, as after an interrupted publish; the file goes below
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
+def netns_socket(place: Namespaces, family: int, kind: int, proto: int = 0) -> socket.socket:
+    """A socket that lives in `place`'s network namespace for good, usable from any thread."""
+    with entered(place):
+        return socket.socket(family, kind | socket.SOCK_CLOEXEC, proto)

@@ -1,0 +1,274 @@
+"""The box in which a simulation lives: private pid, mount, network, UTS and IPC namespaces with an init of their own.
+
+    outer (knetsim up, in the user's terminal)
+      └── guard          on the host; owns the state directory, sweeps it when the sandbox has ended, however it ended
+            └── init     process 1 of the sandbox: reaps, forwards signals; when it ends the kernel ends all the rest
+                  └── engine   Mininet, agents, the prompt; its exit code becomes that of `knetsim up`
+
+Who dies takes the others along: the engine's end ends init, init's end is noticed by the guard, the guard's death kills
+init (parent-death signal), the outer process's death closes a pipe that the guard watches. So after `kill -9` of any one
+of them no process, device, rule, mount or namespace remains (the kernel's doing) and no file (the guard's, or the outer
+process's when the guard was the one killed). Only when both are killed at once does a directory stay, which the next
+start recognises by its free lock. The state directory is claimed by the guard, after it was forked: there is no moment
+at which something exists on the host and nobody watches over it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from knetsim import errors
+from knetsim.errors import EXIT_FAILED, KnetsimError, MissingTool
+from knetsim.names import HOST_STATE, INSIDE_STATE
+from knetsim.system import linux, state
+from knetsim.system.state import Identity, StateDirectory
+
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_SI_KERNEL = 0x80  # siginfo.si_code of a signal sent by the terminal (asm-generic/siginfo.h)
+_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What is to run: the simulation's name, its scenario (for `ls`) and the engine, called inside, returning an exit code."""
+
+    name: str
+    scenario: str
+    version: str
+    engine: Callable[[], int]
+    detached: bool = False
+    root: Path = Path(HOST_STATE)
+
+    def run(self) -> int:
+        """Run the engine in a sandbox and wait for its end; the exit code. To be called before any thread is started.
+
+        KnetsimError when the sandbox cannot be made; nothing is left then.
+        """
+        gc.freeze()  # what is loaded by now is shared with the children; a collection would copy it page by page
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
+        alive_read, alive_write = os.pipe()
+        trouble_read, trouble_write = os.pipe()
+        outer = os.getpid()
+        guard = os.fork()
+        if guard == 0:
+            os.close(alive_write)
+            os.close(trouble_read)
+            _end_process(lambda: _Guard(self, outer, alive_read, trouble_write).run(), trouble_write)
+        os.close(alive_read)
+        os.close(trouble_write)
+        try:
+            code = _wait_forwarding(guard)
+            trouble = _read_all(trouble_read)
+        finally:
+            os.close(alive_write)
+            os.close(trouble_read)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_FORWARDED, signal.SIGCHLD})
+        self._sweep_after_killed_guard()
+        if trouble:
+            raise _trouble_error(trouble)
+        return code
+
+    def _sweep_after_killed_guard(self) -> None:
+        """The guard sweeps; when somebody killed it, its directory is found stale here."""
+        directory = StateDirectory(self.root / self.name)
+        if not directory.path.exists():
+            return
+        identity = directory.identity()
+        if identity is None and not directory.is_running():
+            state.sweep(directory)  # killed between claiming and writing who it is
+        elif identity is not None and identity.outer == os.getpid():
+            _wait_unlocked(directory)
+            state.sweep(directory)
+
+
+def _wait_unlocked(directory: StateDirectory) -> None:
+    """Block until the last process of a dying sandbox has let go of the lock."""
+    fd = os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    finally:
+        os.close(fd)
+
+
+class _Guard:
+    """The process that outlives the sandbox, to tidy up after it."""
+
+    def __init__(self, sandbox: Sandbox, outer: int, alive: int, trouble: int) -> None:
+        self.sandbox, self.outer, self.alive, self.trouble = sandbox, outer, alive, trouble
+
+    def run(self) -> int:
+        directory = state.claim(self.sandbox.name, self.sandbox.root)
+        try:
+            init = self._fork_init(directory)
+            directory.write_identity(
+                Identity(
+                    name=self.sandbox.name, scenario=self.sandbox.scenario, started=time.time(), outer=self.outer,
+                    guard=os.getpid(), init=init, detached=self.sandbox.detached, version=self.sandbox.version,
+                )
+            )  # fmt: skip
+            return self._watch(init)
+        finally:
+            state.sweep(directory)
+
+    def _fork_init(self, directory: StateDirectory) -> int:
+        """Process 1 of a new pid namespace; the guard itself stays on the host."""
+        guard_read, guard_write = os.pipe()
+        try:
+            linux.unshare(linux.CLONE_NEWPID)
+        except OSError as error:
+            raise _no_namespaces(error) from error
+        init = os.fork()
+        if init == 0:
+            os.close(guard_write)
+            os.close(self.alive)
+            _end_process(lambda: _Init(self.sandbox, directory, guard_read, self.trouble).run(), self.trouble)
+        os.close(guard_read)
+        return init
+
+    def _watch(self, init: int) -> int:
+        """Until init ends: forward signals, and kill it when the outer process is gone. Its exit code."""
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        received: list[int] = []
+        signal.set_wakeup_fd(wake_write)
+        for number in _FORWARDED:
+            signal.signal(number, lambda number, _frame: received.append(number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
+        init_fd = os.pidfd_open(init)
+        poll = select.poll()
+        for fd in (init_fd, self.alive, wake_read):
+            poll.register(fd, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if init_fd in ready:
+                break
+            if self.alive in ready:
+                signal.pidfd_send_signal(init_fd, signal.SIGKILL)
+                poll.unregister(self.alive)
+            if wake_read in ready:
+                os.read(wake_read, 64)
+                while received:
+                    signal.pidfd_send_signal(init_fd, received.pop(0))
+        return _exit_code(os.waitpid(init, 0)[1])
+
+
+class _Init:
+    """Process 1 of the sandbox."""
+
+    def __init__(self, sandbox: Sandbox, directory: StateDirectory, guard: int, trouble: int) -> None:
+        self.sandbox, self.directory, self.guard, self.trouble = sandbox, directory, guard, trouble
+
+    def run(self) -> int:
+        linux.set_parent_death_signal(signal.SIGKILL)
+        if select.select([self.guard], [], [], 0)[0]:
+            return EXIT_FAILED  # the guard died before the line above
+        try:
+            linux.unshare(_NAMESPACES)
+        except OSError as error:
+            raise _no_namespaces(error) from error
+        self._furnish()
+        engine = os.fork()
+        if engine == 0:
+            os.close(self.guard)
+            os.close(self.trouble)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_FORWARDED, signal.SIGCHLD})
+            os._exit(self.sandbox.engine())
+        return self._reap(engine)
+
+    def _furnish(self) -> None:
+        """Mounts that show the sandbox instead of the host, its host name and loopback."""
+        linux.make_mounts_private()
+        flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+        linux.mount("proc", "/proc", "proc", flags)
+        linux.mount("sysfs", "/sys", "sysfs", flags)
+        linux.bind_mount(str(self.directory.path), INSIDE_STATE)
+        socket.sethostname("knetsim")
+
+    def _reap(self, engine: int) -> int:
+        """Collect every orphan; forward signals to the engine; its exit code when it ends."""
+        signals = {*_FORWARDED, signal.SIGCHLD}
+        while True:
+            info = signal.sigwaitinfo(signals)
+            if info.si_signo != signal.SIGCHLD:
+                if info.si_code != _SI_KERNEL:  # the terminal sent it to the engine too
+                    os.kill(engine, info.si_signo)
+                continue
+            while True:
+                try:
+                    pid, status = os.waitpid(-1, os.WNOHANG)
+                except ChildProcessError:
+                    return EXIT_FAILED
+                if pid == engine:
+                    return _exit_code(status)
+                if pid == 0:
+                    break
+
+
+def _wait_forwarding(child: int) -> int:
+    """The exit code of `child`; signals sent to us alone reach it meanwhile (the terminal's reach it anyway)."""
+    signals = {*_FORWARDED, signal.SIGCHLD}
+    while True:
+        info = signal.sigwaitinfo(signals)
+        if info.si_signo == signal.SIGCHLD:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid == child:
+                return _exit_code(status)
+        elif info.si_code != _SI_KERNEL:
+            # the guard cannot tell an interrupt for us alone from the terminal's: it gets SIGTERM, whose meaning is the same
+            os.kill(child, signal.SIGTERM if info.si_signo == signal.SIGINT else info.si_signo)
+
+
+def _exit_code(status: int) -> int:
+    """An exit code as a shell gives it: 128 and the signal's number for a process that was killed."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _end_process(body: Callable[[], int], trouble: int) -> NoReturn:
+    """Run a forked process's body; an error goes to the outer process, which raises it again. Never returns."""
+    code = EXIT_FAILED
+    try:
+        code = body()
+    except KnetsimError as error:
+        _report_trouble(trouble, error)
+        code = error.exit_code
+    except OSError as error:
+        _report_trouble(trouble, KnetsimError("the sandbox could not be made", why=str(error)))
+    finally:
+        os._exit(code)
+
+
+def _report_trouble(fd: int, error: KnetsimError) -> None:
+    fields = {"what": error.what, "where": error.where, "why": error.why, "hint": error.hint}
+    os.write(fd, json.dumps([type(error).__name__, fields]).encode())
+
+
+def _trouble_error(report: bytes) -> KnetsimError:
+    """The error that a forked process reported, as the class it was."""
+    kind, fields = json.loads(report)
+    error: KnetsimError = getattr(errors, kind)(**fields)
+    return error
+
+
+def _read_all(fd: int) -> bytes:
+    chunks = []
+    while chunk := os.read(fd, 65536):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _no_namespaces(error: OSError) -> MissingTool:
+    return MissingTool(
+        "cannot make the simulation's namespaces", why=str(error), hint="run as root: sudo; in a container: --privileged"
+    )
