@@ -93,7 +93,7 @@ _home = _Home()
 def _thread_home() -> Namespaces:
     if _home.namespaces is None:
         linux.unshare(linux.CLONE_FS)
-        _home.namespaces = Namespaces.of_thread("home")
+        _home.namespaces = Namespaces.of_thread("home", ("pid", *_ENTER_KINDS))
     return _home.namespaces
 
 
@@ -106,11 +106,12 @@ def _go(target: Namespaces, kinds: tuple[str, ...]) -> None:
 def entered(place: Namespaces) -> Iterator[None]:
     """The calling thread stands in `place` inside the block, and at home after it. Children started inside stay there.
 
-    Not for nesting. A pid namespace is not entered (it would hold for children only). When the way back fails the
-    process ends: a thread lost in a foreign namespace would configure the wrong machine.
+    Not for nesting. A pid namespace holds for children only; inside such a block no thread can be started. When the way
+    back fails the process ends: a thread lost in a foreign namespace would configure the wrong machine.
     """
     home = _thread_home()
-    kinds = tuple(kind for kind in _ENTER_KINDS if kind in place.fds)
+    # the pid namespace first: its descriptor is resolved before /proc may change with the mount namespace
+    kinds = tuple(kind for kind in ("pid", *_ENTER_KINDS) if kind in place.fds)
     try:
         _go(place, kinds)
         yield
@@ -130,6 +131,25 @@ def create_netns(name: str, hostname: str) -> Namespaces:
         return Namespaces.of_thread(name, ("net", "uts"))
     finally:
         _go(home, ("net", "uts"))
+
+
+def create_host(name: str, mounts: dict[str, str]) -> Namespaces:
+    """Network, mount, UTS and IPC namespaces of a machine called `name`, held by descriptors alone: no process is needed.
+
+    Its /sys shows its own devices, its /run/netns is empty and its own; each file of `mounts` is shown at its value.
+    """
+    home = _thread_home()
+    try:
+        linux.unshare(linux.CLONE_NEWNET | linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC)
+        socket.sethostname(name)
+        linux.make_mounts_private()
+        linux.mount("sysfs", "/sys", "sysfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+        linux.mount("tmpfs", "/run/netns", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+        for source, target in mounts.items():
+            linux.bind_mount(source, target)
+        return Namespaces.of_thread(name)
+    finally:
+        _go(home, _ENTER_KINDS)
 
 
 def create_mount_namespace(place: Namespaces, mounts: dict[str, str]) -> int:

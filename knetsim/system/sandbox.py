@@ -193,6 +193,7 @@ class _Init:
         linux.mount("proc", "/proc", "proc", flags)
         linux.mount("sysfs", "/sys", "sysfs", flags)
         linux.bind_mount(str(self.directory.path), INSIDE_STATE)
+        _make_private_run()
         socket.sethostname("knetsim")
 
     def _reap(self, engine: int) -> int:
@@ -213,6 +214,19 @@ class _Init:
                     return _exit_code(status)
                 if pid == 0:
                     break
+
+
+def _make_private_run() -> None:
+    """An own /run, with room for /run/netns: the host's entries are links to where its /run is shown, /run/host."""
+    old = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
+    entries = [entry for entry in os.listdir(old) if entry not in ("netns", "host")]
+    linux.mount("tmpfs", "/run", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+    os.mkdir("/run/host")
+    os.mkdir("/run/netns")
+    linux.mount(f"/proc/self/fd/{old}", "/run/host", flags=linux.MS_BIND | linux.MS_REC)
+    os.close(old)
+    for entry in entries:
+        os.symlink(f"host/{entry}", f"/run/{entry}")
 
 
 def _wait_forwarding(child: int) -> int:
