@@ -14,15 +14,15 @@ hundreds of workers need tens of thousands.
         netlink.apply([add_bridge("cni0", mtu=1450), add_veth("veth1", "eth0", peer_netns_fd=pod.net)])
         bridge = netlink.link("cni0")
 
-- A socket belongs to the namespace in which it was made, whichever thread uses it. So a thread enters a namespace once, to
-  make the socket, and never again; a socket also keeps its namespace alive until it is closed.
-- Messages are packed by hand: pyroute2 needs 100 to 300 µs for one. Numbers and layouts are in `wire.py` with their source.
+- A socket belongs to the namespace in which it was made, whichever thread uses it. So a thread enters a namespace once,
+  to make the socket, and never again; a socket also keeps its namespace alive until it is closed.
+- Messages are packed by hand, in 2 to 8 µs each. Numbers and layouts are in `wire.py`, with their source.
 - An error shows the request as the `ip` or `bridge` command that does the same, with the kernel's own words (extended
   acknowledgement): what a learner can paste is what was done.
-- Requests that add an address, a route, a neighbour or a forwarding entry replace what is there; requests that delete are
-  content when it is gone: twice is once. Links are only added when there is none of the name. Which errors are fine is
-  said by `Request.tolerate`; `request._replace(tolerate=…)` changes it.
-- To see what is done here by hand: `ip -d link`, `ip route`, `ip neighbour`, `bridge fdb`, `ip monitor`, `strace -e sendto`.
+- Requests that add an address, a route, a neighbour or a forwarding entry replace what is there; requests that delete
+  are content when it is gone: twice is once. Links are only added when there is none of the name. Which errors are fine
+  is said by `Request.tolerate`; `request._replace(tolerate=…)` changes it.
+- To see what is done here: `ip -d link`, `ip route`, `ip neighbour`, `bridge fdb`, `ip monitor`, `strace -e sendto`.
 """
 
 from __future__ import annotations

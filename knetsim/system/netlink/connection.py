@@ -112,7 +112,7 @@ class Netlink:
 
     @classmethod
     def in_namespace(cls, place: Namespaces) -> Netlink:
-        """A socket inside `place`'s network namespace, usable from anywhere; it keeps the namespace alive until `close`."""
+        """A socket inside `place`'s network namespace, which it keeps alive until `close`."""
         return cls(place.name, open_socket(place))
 
     def __enter__(self) -> Self:

@@ -42,7 +42,7 @@ class BridgePort:
 class Link:
     """One interface. `kind` is `veth`, `bridge`, `vxlan` … or empty (hardware, lo); `master` is a bridge's index or 0.
 
-    `link` is the index of a veth's peer (or of the device below), in the namespace `link_netnsid` when that is not None.
+    `link` is the index of a veth's peer (or of the device below), in namespace `link_netnsid` unless that is None.
     """
 
     index: int

@@ -1,6 +1,6 @@
 """Being told of changes in a network namespace, instead of polling: rtnetlink's multicast groups.
 
-An event is only a reason to look: what is true is in the kernel, and when events come faster than they are read some are
+An event is only a reason to look: what is true is in the kernel. When events come faster than they are read, some are
 lost (ENOBUFS), which is said (`lost`): then look at everything.
 """
 

@@ -61,8 +61,8 @@ def add_route(
 ) -> Request:
     """A unicast route in the main table to `dst` (CIDR or `default`), through `via`, a device's `index`, or both.
 
-    `onlink`: `via` is reached on the device though no route says so. `scope` is `link` without a gateway, else `global`,
-    unless given. `protocol` is `boot`, as with `ip` and with flanneld.
+    `onlink`: `via` is reached on the device though no route says so. Unless given, `scope` is `link` without a gateway
+    and `global` with one. `protocol` is `boot`, as with `ip` and with flanneld.
     """
     address, length = wire.packed_cidr(dst)
     reach = wire.SCOPES[scope] if scope else (wire.SCOPES["link"] if via is None else 0)
