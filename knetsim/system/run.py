@@ -86,3 +86,23 @@ def _start_error(argv: Sequence[str], where: str, cwd: str | None) -> MissingToo
     if cwd is not None and not os.path.isdir(cwd):
         return MissingTool(f"cannot run `{argv[0]}`", where, f"its working directory {cwd} does not exist")
     return MissingTool(f"no program `{argv[0]}`", where, "it is not on this machine", "run ./utils/setup, or: knetsim doctor")
+
+
+def run_attached(
+    argv: Sequence[str], *, place: Namespaces, env: Mapping[str, str], cwd: str | None = None
+) -> int:
+    """Run `argv` in `place` with this terminal's input and output; its exit code, 128 and the number for a signal.
+
+    MissingTool when there is no such program there.
+    """
+    try:
+        with entered(place):
+            child = subprocess.Popen(argv, env=dict(env), cwd=cwd)
+    except FileNotFoundError as error:
+        raise _start_error(argv, place.name, cwd) from error
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the child's
+    try:
+        code = child.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return code if code >= 0 else 128 - code

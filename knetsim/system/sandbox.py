@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from knetsim import errors
-from knetsim.errors import EXIT_FAILED, KnetsimError, MissingTool
+from knetsim.errors import EXIT_FAILED, KnetsimError, MissingTool, NotReady
 from knetsim.names import HOST_STATE, INSIDE_STATE
 from knetsim.system import linux, state
 from knetsim.system.state import Identity, StateDirectory
@@ -67,6 +67,7 @@ class Sandbox:
             _end_process(lambda: _Guard(self, outer, alive_read, trouble_write).run(), trouble_write)
         os.close(alive_read)
         os.close(trouble_write)
+        self.let_go_of_terminal()
         try:
             code = _wait_forwarding(guard)
             trouble = _read_all(trouble_read)
@@ -79,6 +80,14 @@ class Sandbox:
             raise _trouble_error(trouble)
         return code
 
+    def let_go_of_terminal(self) -> None:
+        """Detached, only the engine still writes to the terminal, until it is ready; who waits for its end is not held up."""
+        if self.detached:
+            null = os.open(os.devnull, os.O_RDWR)
+            for fd in (0, 1, 2):
+                os.dup2(null, fd)
+            os.close(null)
+
     def _sweep_after_killed_guard(self) -> None:
         """The guard sweeps; when somebody killed it, its directory is found stale here."""
         directory = StateDirectory(self.root / self.name)
@@ -90,6 +99,67 @@ class Sandbox:
         elif identity is not None and identity.outer == os.getpid():
             _wait_unlocked(directory)
             state.sweep(directory)
+
+
+def detach(body: Callable[[int], int]) -> int:
+    """Run `body` in a session of its own and return as soon as it is ready, with 0, or has ended, with its exit code.
+
+    `body` gets a descriptor: it writes b"ready" there and closes it, or lets its end close it. KnetsimError when body
+    raises one. An interrupt meanwhile asks body to stop, and its end is awaited.
+    """
+    ready_read, ready_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(ready_read)
+        os.setsid()
+        _end_process(lambda: body(ready_write), ready_write)
+    os.close(ready_write)
+    report = b""
+    while True:
+        try:
+            report += _read_all(ready_read)
+            break
+        except KeyboardInterrupt:
+            os.kill(child, signal.SIGTERM)
+    os.close(ready_read)
+    if report == b"ready":
+        return 0
+    code = _exit_code(os.waitpid(child, 0)[1])
+    if report:
+        raise _trouble_error(report)
+    return code
+
+
+def stop(directory: StateDirectory, deadline: float) -> None:
+    """End a running simulation from another terminal: TERM to its outer process, or KILL to its init, and wait.
+
+    NotReady when a process still holds the state directory after `deadline` seconds for each.
+    """
+    identity = directory.identity()
+    if identity is not None:
+        for pid, number in ((identity.outer, signal.SIGTERM), (identity.init, signal.SIGKILL)):
+            if _end_and_wait(pid, number, identity.guard, deadline):
+                break
+    if directory.is_running():
+        why = "it is still starting" if identity is None else f"it did not end in {deadline:g} s"
+        raise NotReady(f"simulation '{directory.name}' still runs", str(directory.path), why, "try again")
+    if directory.path.exists():
+        state.sweep(directory)
+
+
+def _end_and_wait(pid: int, number: int, guard: int, deadline: float) -> bool:
+    """Signal `pid` and wait for the end of the guard, which is the last to go; False when it did not come."""
+    try:
+        guard_fd = os.pidfd_open(guard)
+    except ProcessLookupError:
+        return True
+    try:
+        os.kill(pid, number)
+        return bool(select.select([guard_fd], [], [], deadline)[0])
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(guard_fd)
 
 
 def _wait_unlocked(directory: StateDirectory) -> None:
@@ -134,6 +204,7 @@ class _Guard:
             os.close(self.alive)
             _end_process(lambda: _Init(self.sandbox, directory, guard_read, self.trouble).run(), self.trouble)
         os.close(guard_read)
+        self.sandbox.let_go_of_terminal()
         return init
 
     def _watch(self, init: int) -> int:
@@ -184,6 +255,7 @@ class _Init:
             os.close(self.trouble)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_FORWARDED, signal.SIGCHLD})
             os._exit(self.sandbox.engine())
+        self.sandbox.let_go_of_terminal()
         return self._reap(engine)
 
     def _furnish(self) -> None:

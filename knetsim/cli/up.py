@@ -1,0 +1,108 @@
+"""`knetsim up`: check first, then build the sandbox, and inside it the simulation and its prompt."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import knetsim
+from knetsim.names import DNS_LABEL
+from knetsim.scenario import Scenario, validate
+from knetsim.system import features, sandbox, signals
+from knetsim.system.sandbox import Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `knetsim up` was asked for. `lines` are run at the prompt, and then the simulation ends."""
+
+    scenario: Path
+    name: str | None = None
+    detach: bool = False
+    lines: tuple[str, ...] = ()
+    repair: bool = True
+
+
+def start(options: Options) -> int:
+    """Start the simulation and stay with it until its end, or, detached, until it is ready; the exit code."""
+    scenario = validate(options.scenario)
+    features.require(scenario)
+    if not options.detach:
+        return _box(options, scenario, lambda: None).run()
+
+    def body(ready: int) -> int:
+        def say_ready() -> None:
+            os.write(ready, b"ready")
+            os.close(ready)
+
+        return _box(options, scenario, say_ready).run()
+
+    return sandbox.detach(body)
+
+
+def _box(options: Options, scenario: Scenario, ready: Callable[[], None]) -> Sandbox:
+    name = options.name or _default_name(scenario)
+    return Sandbox(
+        name=name,
+        scenario=str(options.scenario),
+        version=knetsim.__version__,
+        engine=lambda: _engine(options, scenario, name, ready),
+        detached=options.detach,
+    )
+
+
+def _default_name(scenario: Scenario) -> str:
+    name = scenario.name.lower()
+    return name if DNS_LABEL.match(name) else "default"
+
+
+def _engine(options: Options, scenario: Scenario, name: str, ready: Callable[[], None]) -> int:
+    """The process inside the sandbox. It never returns an exception: what goes wrong is shown here."""
+    from knetsim.cli.main import shown
+
+    try:
+        signals.raise_on_termination()
+        return shown(lambda: _simulate(options, scenario, name, ready))
+    except signals.Terminated:
+        return 0 if options.detach else 143
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _simulate(options: Options, scenario: Scenario, name: str, ready: Callable[[], None]) -> int:
+    from knetsim.cli.render import Progress
+    from knetsim.simulation import Simulation
+
+    with Progress() as progress:
+        simulation = Simulation(scenario, name=name, progress=progress, repair=options.repair)
+        simulation.start()
+    if options.detach:
+        print(f"{name} is ready; end it with: knetsim down --name {name}", flush=True)
+        _write_to_log()
+        ready()
+        simulation.wait()
+        return 0
+    from knetsim.cli.shell import Shell
+
+    shell = Shell(simulation)
+    return shell.run_lines(options.lines) if options.lines else shell.run_prompt()
+
+
+def _write_to_log() -> None:
+    """What the engine still says goes to a file: the terminal belongs to somebody else now."""
+    from knetsim.names import INSIDE_STATE
+
+    log = os.open(f"{INSIDE_STATE}/knetsim.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY)
+    sys.stdout.flush()
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    os.close(null)
+
+

@@ -1,0 +1,133 @@
+"""Questions from other terminals to a running simulation: JSON over the UNIX socket in its state directory.
+
+A connection carries one request, `{"method": …, "params": {…}}`, and one answer, `{"result": …}` or `{"error": [class,
+fields]}`, each a line of JSON. Open namespaces travel beside the answer as file descriptors (SCM_RIGHTS), so a caller in
+another pid and mount namespace needs no path to them. The socket is root's only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from knetsim import errors
+from knetsim.errors import KnetsimError, NotFound, StoreUnavailable
+
+_MAX_FDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a method returns: JSON-able `result` and descriptors, which are closed here once they are sent."""
+
+    result: Any
+    fds: Sequence[int] = ()
+
+
+Method = Callable[..., Answer]
+
+
+class RpcServer:
+    """Answers in threads, one a connection, so that a long question holds up nobody."""
+
+    def __init__(self, path: str, methods: dict[str, Method]) -> None:
+        self._methods = methods
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        old = os.umask(0o177)
+        try:
+            self._socket.bind(path)
+        finally:
+            os.umask(old)
+        self._socket.listen(64)
+        threading.Thread(target=self._accept, name="rpc", daemon=True).start()
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return  # closed
+            threading.Thread(target=self._serve, args=(connection,), name="rpc-call", daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                with connection.makefile("rb") as requests:
+                    request = json.loads(requests.readline() or b"{}")
+                answer = self._call(request)
+                line = json.dumps({"result": answer.result}).encode() + b"\n"
+            except KnetsimError as error:
+                answer = Answer(None)
+                line = json.dumps({"error": _error_fields(error)}).encode() + b"\n"
+            except ValueError as error:
+                answer = Answer(None)
+                line = json.dumps({"error": ["UsageError", {"what": "not a request", "why": str(error)}]}).encode() + b"\n"
+            try:
+                if answer.fds:
+                    sent = socket.send_fds(connection, [line], list(answer.fds))
+                    connection.sendall(line[sent:])
+                else:
+                    connection.sendall(line)
+            except OSError:
+                pass  # the caller has gone
+            finally:
+                for fd in answer.fds:
+                    os.close(fd)
+
+    def _call(self, request: dict[str, Any]) -> Answer:
+        name = request.get("method", "")
+        method = self._methods.get(name)
+        if method is None:
+            raise NotFound(f"no method '{name}'", hint=errors_hint(name, self._methods))
+        return method(**request.get("params", {}))
+
+
+def errors_hint(name: str, known: dict[str, Method]) -> str:
+    """What the server does understand; a client of another version asks for more."""
+    return f"this simulation understands: {', '.join(sorted(known))}"
+
+
+def call(path: str, method: str, timeout: float | None = 60, **params: Any) -> tuple[Any, list[int]]:
+    """Ask the simulation behind the socket `path`; the result and the descriptors that came with it, which are the caller's.
+
+    The error that the method raised is raised here; StoreUnavailable when the simulation does not answer.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
+        connection.settimeout(timeout)
+        try:
+            connection.connect(path)
+            connection.sendall(json.dumps({"method": method, "params": params}).encode() + b"\n")
+            data, fds, _, _ = socket.recv_fds(connection, 65536, _MAX_FDS)
+            while data and not data.endswith(b"\n"):
+                chunk = connection.recv(1 << 20)
+                if not chunk:
+                    break
+                data += chunk
+        except OSError as error:
+            raise StoreUnavailable(
+                "the simulation does not answer", path, str(error), "is it still starting, or ending? see: knetsim ls"
+            ) from error
+    if not data.endswith(b"\n"):
+        raise StoreUnavailable("the simulation ended while it was asked", path)
+    answer = json.loads(data)
+    if "error" in answer:
+        kind, fields = answer["error"]
+        raise getattr(errors, kind)(**fields)
+    return answer["result"], fds
+
+
+def _error_fields(error: KnetsimError) -> list[Any]:
+    """An error in a form that can be raised again elsewhere; those with more than the four texts become their base."""
+    plain = type(error).__init__ is KnetsimError.__init__
+    kind = type(error).__name__ if plain else "InputError" if error.exit_code == errors.EXIT_USAGE else "KnetsimError"
+    return [kind, {"what": error.what, "where": error.where, "why": error.why, "hint": error.hint}]

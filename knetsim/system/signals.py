@@ -1,0 +1,36 @@
+"""Signals as the engine meets them: asked to end, it unwinds like an exception, so that `finally` holds."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+
+class Terminated(BaseException):
+    """Somebody asked this process to end (SIGTERM, SIGHUP); `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    ignore_termination()
+    raise Terminated(number)
+
+
+def raise_on_termination() -> None:
+    """From now on SIGTERM and SIGHUP raise Terminated in the main thread, once."""
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGHUP, _terminate)
+
+
+def ignore_termination() -> None:
+    """The end has begun: further requests change nothing."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def ignore_interrupts() -> None:
+    """Ctrl-C is for the program in the foreground, which this one waits for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
