@@ -1,0 +1,271 @@
+"""The `mininet>` prompt: Mininet's own, with the simulation's objects in reach of `py` and a few more commands.
+
+What differs from Mininet's: an error is shown as everywhere in knetsim and remembered, so that `--exec` and piped lines
+end with the right exit code; `#` starts a comment only at the start of a line, since `py` strings may hold it; a command
+given to a host never eats the lines that follow it on a pipe; node names are taken in any case; history is kept apart.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable
+from select import POLLIN, poll
+from typing import Any
+
+import click
+from mininet.cli import CLI
+
+from knetsim.cli.render import print_error, render_status
+from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, UsageError
+from knetsim.names import did_you_mean
+from knetsim.simulation import Simulation
+
+_HISTORY = "~/.knetsim_history"
+_NOT_YET = {
+    "trace": "following a packet comes with a later version; until then: C0w1 tcpdump -ni any",
+    "kubectl": "there is no API server in this version; use `py` and the objects in etcd: C0e1 etcdctl get / --prefix --keys-only",
+}
+
+
+class Shell(CLI):  # type: ignore[misc]
+    """The prompt of one simulation. `run_prompt` is for people, `run_lines` for `--exec`."""
+
+    doc_header = "Commands (type help COMMAND):"
+    undoc_header = "Mininet's other commands:"
+
+    def __init__(self, simulation: Simulation, stdin: Any = None) -> None:
+        self.simulation = simulation
+        self.code = EXIT_OK
+        # CLI.__init__ would start reading at once; what it sets up is repeated here
+        self.mn = simulation.net
+        self.locals = {"net": simulation.net, "sim": simulation}
+        self.inPoller = poll()
+        self.inputFile = None
+        super(CLI, self).__init__(stdin=stdin or sys.stdin)
+        self.use_rawinput = self.isatty()
+        self.inPoller.register(self.stdin, POLLIN)
+
+    def run_prompt(self) -> int:
+        """Read and run lines until `exit` or the end of input; 0, or, for input from a pipe, the first failure's code."""
+        if not self.isatty():
+            self.prompt = ""
+            return self.run_lines(self.stdin)
+        history = self._init_readline()
+        click.echo(self._greeting())
+        try:
+            self.run()
+        finally:
+            _write_history(history)
+        return EXIT_OK
+
+    def run_lines(self, lines: Iterable[str]) -> int:
+        """Run lines as if typed and echo them; stops at the first that fails. Its code."""
+        for line in lines:
+            text = line.rstrip("\n")
+            if text.strip():
+                click.echo(f"mininet> {text}")
+            self.code = EXIT_OK
+            ended = self.onecmd(self.precmd(text))
+            sys.stdout.flush()
+            if self.code != EXIT_OK or ended:
+                break
+        return self.code
+
+    def _greeting(self) -> str:
+        worker = self.simulation.clusters[0].workers[0]
+        pods = worker.containers
+        pod = pods[0] if pods else "c1"
+        return (
+            f"Try:  {worker.name} ip addr  |  py {worker.name}.exec_container(\"{pod}\", \"ip addr\")  |  status  |  help\n"
+            f"From another terminal:  ./utils/exec {worker.cluster_id} {worker.short_name} {pod}"
+        )
+
+    def _init_readline(self) -> Any:
+        """Completion and history, where Python has readline; the module."""
+        import readline
+
+        try:
+            readline.read_history_file(os.path.expanduser(_HISTORY))
+        except OSError:
+            pass  # the first time there is none
+        readline.set_history_length(1000)
+        readline.set_completer_delims(" \t\n\"'()[],=")
+        return readline
+
+    def getLocals(self) -> dict[str, Any]:
+        """What `py` sees: every host and switch, every cluster, `net` and `sim`."""
+        self.locals.update(self.mn.nameToNode)
+        self.locals.update({cluster.name: cluster for cluster in self.simulation.clusters})
+        return self.locals
+
+    def precmd(self, line: str) -> str:
+        """Drop lines that are comments; let a number or a lower-case name stand for a host (`c0w1 ip addr`)."""
+        if line.lstrip().startswith("#"):
+            return ""
+        first, _, rest = line.strip().partition(" ")
+        if first and first not in self.mn and not hasattr(self, f"do_{first}"):
+            for name in self.mn:
+                if name.lower() == first.lower():
+                    return f"{name} {rest}"
+        return line
+
+    def _show(self, error: KnetsimError) -> None:
+        print_error(error, verbose=False)
+        self.code = error.exit_code
+
+    def do_py(self, line: str) -> None:
+        """py EXPRESSION: evaluate Python. Hosts, clusters, `net` and `sim` are names: py C0w1.exec_container("c1", "ip addr")"""
+        self._python(line, "eval")
+
+    def do_px(self, line: str) -> None:
+        """px STATEMENT: execute Python, as in: px for w in C0.workers: print(w)"""
+        self._python(line, "exec")
+
+    def _python(self, line: str, mode: str) -> None:
+        if not line.strip():
+            self._show(UsageError(f"{'py' if mode == 'eval' else 'px'} needs Python", hint="py C0.get(\"w1\").IP()"))
+            return
+        names = self.getLocals()
+        try:
+            result = eval(compile(line.strip(), "<prompt>", mode), names)
+        except KnetsimError as error:
+            self._show(error)
+        except Exception as error:  # whatever the user's own expression raises is theirs to read
+            click.echo(f"{type(error).__name__}: {error}", err=True)
+            if isinstance(error, NameError) and error.name:
+                click.echo(did_you_mean(error.name, [name for name in names if not name.startswith("_")]), err=True)
+            self.code = EXIT_FAILED
+        else:
+            if isinstance(result, str):
+                click.echo(result, nl=not result.endswith("\n"))
+            elif result is not None:
+                click.echo(repr(result))
+
+    def do_status(self, line: str) -> None:
+        """status: clusters, etcd members, workers, pods, daemons. `status -o json` for programs."""
+        render_status(self.simulation.status(), "json" if "json" in line.split() else "table")
+
+    def do_pingall(self, line: str) -> None:
+        """pingall: ping between all hosts, and between all pods of each cluster."""
+        lost = self.mn.pingAll(line or None)
+        for cluster in self.simulation.clusters:
+            lost += self._ping_pods(cluster)
+        if lost:
+            self.code = EXIT_FAILED
+
+    def _ping_pods(self, cluster: Any) -> float:
+        pods = cluster.pod_addresses()
+        if len(pods) < 2:
+            return 0.0
+        click.echo(f"*** Ping: pods of {cluster.name}")
+        sent = received = 0
+        for name, answered in cluster.ping_pods(pods):
+            click.echo(f"{name} -> {' '.join(target if ok else 'X' for target, ok in answered)}")
+            sent += len(answered)
+            received += sum(ok for _, ok in answered)
+        loss = 100.0 * (sent - received) / sent
+        click.echo(f"*** Results: {loss:.0f}% dropped ({received}/{sent} received)")
+        return loss
+
+    def default(self, line: str) -> Any:
+        """HOST COMMAND: run a command on a host, in its own shell; names of hosts become their addresses."""
+        if line == "EOF":
+            return self.do_EOF(line)
+        first, args, line = self.parseline(line)
+        if first in _NOT_YET:
+            self._show(KnetsimError(f"`{first}` is not here yet", why=_NOT_YET[first]))
+        elif first not in self.mn:
+            commands = [name[3:] for name in self.get_names() if name.startswith("do_")]
+            word = line.split()[0] if line.split() else line
+            self._show(UsageError(f"unknown command '{word}'", hint=did_you_mean(word, [*commands, *self.mn]) or "help"))
+        elif not args:
+            self._show(UsageError(f"what shall {first} do?", hint=f"{first} ip addr"))
+        else:
+            self._run_on(self.mn[first], args)
+        return None
+
+    def _run_on(self, node: Any, command: str) -> None:
+        node.sendCmd(re.sub(r"\S+", lambda match: self._address_of(match.group()), command))
+        self.waitForNode(node)
+        code = node.cmd("echo $?").strip()
+        self.code = int(code) if code.isdigit() else EXIT_OK
+
+    def _address_of(self, word: str) -> str:
+        """The address of a host, when the word names one; the word itself otherwise."""
+        if word not in self.mn:
+            return word
+        interface = self.mn[word].defaultIntf()
+        return (interface.updateIP() if interface else None) or word
+
+    def waitForNode(self, node: Any) -> None:
+        """Until the node's command ends: show its output; what is typed at a terminal meanwhile goes to it."""
+        if self.isatty():
+            super().waitForNode(node)
+            return
+        while node.waiting:
+            try:
+                click.echo(node.monitor(), nl=False)
+            except KeyboardInterrupt:
+                node.sendInt()
+
+    def do_EOF(self, line: str) -> bool:
+        """Ctrl-D: end the simulation."""
+        if self.isatty():
+            click.echo()
+        return True
+
+    def do_exit(self, line: str) -> bool:
+        """exit: end the simulation; nothing of it stays."""
+        return True
+
+    def onecmd(self, line: str) -> Any:
+        """Run one line; an error of ours is shown, whichever command raised it."""
+        try:
+            return super().onecmd(line)
+        except KnetsimError as error:
+            self._show(error)
+            return None
+
+    def completenames(self, text: str, *ignored: Any) -> list[str]:
+        """Commands and hosts."""
+        hosts = [name for name in self.mn if name.startswith(text)]
+        return [*super().completenames(text, *ignored), *hosts]
+
+    def completedefault(self, text: str, line: str, begidx: int, endidx: int) -> list[str]:
+        """Inside `py`: names and attributes; after a host: hosts."""
+        if line.startswith(("py ", "px ")):
+            return self._complete_python(text)
+        return [name for name in self.mn if name.startswith(text)]
+
+    complete_py = completedefault
+    complete_px = completedefault
+
+    def _complete_python(self, text: str) -> list[str]:
+        names = self.getLocals()
+        owner, dot, start = text.rpartition(".")
+        if not dot:
+            return [name for name in names if name.startswith(text) and not name.startswith("_")]
+        target = names.get(owner)
+        return [f"{owner}.{name}" for name in dir(target) if name.startswith(start) and not name.startswith("_")]
+
+    def do_source(self, line: str) -> None:
+        """source FILE: run the lines of a file; stops at the first that fails."""
+        words = shlex.split(line)
+        if len(words) != 1:
+            self._show(UsageError("source needs one file"))
+            return
+        try:
+            with open(words[0]) as file:
+                self.run_lines(file.read().splitlines())
+        except OSError as error:
+            self._show(KnetsimError(f"cannot read {words[0]}", why=error.strerror or ""))
+
+
+def _write_history(readline: Any) -> None:
+    try:
+        readline.write_history_file(os.path.expanduser(_HISTORY))
+    except OSError:
+        pass  # a home that cannot be written keeps no history
