@@ -31,7 +31,7 @@ from knetsim.system.netns import Namespaces
 from knetsim.system.sysctl import write_sysctl
 
 logging.setLoggerClass(logging.Logger)  # importing mininet.log replaces it for the whole process
-mininet.log.setLogLevel("warning")
+mininet.log.setLogLevel("output")
 
 MTU = 1500
 
