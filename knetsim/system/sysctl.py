@@ -8,6 +8,7 @@ A name is written with dots, or with slashes when a part holds a dot: `net/ipv4/
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 
@@ -19,14 +20,19 @@ def _path(name: str) -> str:
     return "/proc/sys/" + (name if "/" in name else name.replace(".", "/"))
 
 
-def write_sysctl(place: Namespaces, settings: Mapping[str, str]) -> None:
-    """Write settings in order, `{"net.ipv4.ip_forward": "1"}`; KernelError names the first that is refused."""
+def write_sysctl(place: Namespaces, settings: Mapping[str, str], *, missing_ok: bool = False) -> None:
+    """Write settings in order, `{"net.ipv4.ip_forward": "1"}`; KernelError names the first that is refused.
+
+    `missing_ok`: pass over what this kernel does not have, such as `net.ipv6` where IPv6 is off.
+    """
     with entered(place):
         for name, value in settings.items():
             try:
                 with open(_path(name), "w", encoding="ascii") as file:
                     file.write(value)
             except OSError as error:
+                if missing_ok and error.errno == errno.ENOENT:
+                    continue
                 raise _error(f"sysctl -w {name}={value}", error, place) from error
 
 

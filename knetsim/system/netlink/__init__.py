@@ -30,6 +30,8 @@ from __future__ import annotations
 from knetsim.system.netlink.connection import Netlink
 from knetsim.system.netlink.decode import Address, BridgePort, FdbEntry, Link, Neighbour, Route, Vxlan
 from knetsim.system.netlink.links import (
+    PORT_DISABLED,
+    PORT_FORWARDING,
     add_bridge,
     add_veth,
     add_vxlan,
@@ -51,6 +53,8 @@ from knetsim.system.netlink.routes import (
 from knetsim.system.netlink.wire import Request
 
 __all__ = [
+    "PORT_DISABLED",
+    "PORT_FORWARDING",
     "Address",
     "BridgePort",
     "Change",

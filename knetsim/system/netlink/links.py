@@ -13,12 +13,11 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from functools import partial
 
 from knetsim.system.netlink import wire
 from knetsim.system.netlink.wire import Request
 
-NO_ERRNO: frozenset[int] = frozenset()
+PORT_DISABLED, PORT_FORWARDING = 0, 3
 _GONE = frozenset({errno.ENODEV})
 _CREATE = wire.NLM_F_CREATE | wire.NLM_F_EXCL
 
@@ -41,6 +40,7 @@ def _attributes(
     mac: str | None = None,
     master: int | None = None,
     netns_fd: int | None = None,
+    queue_length: int | None = None,
 ) -> list[bytes]:
     parts = []
     if name is not None:
@@ -53,6 +53,8 @@ def _attributes(
         parts.append(wire.u32(wire.IFLA_MASTER, master))
     if netns_fd is not None:
         parts.append(wire.u32(wire.IFLA_NET_NS_FD, netns_fd))
+    if queue_length is not None:
+        parts.append(wire.u32(wire.IFLA_TXQLEN, queue_length))
     return parts
 
 
@@ -64,6 +66,10 @@ def _words(**options: object) -> str:
 def _device(link: int | str) -> str:
     """How a link is written in a command; `ip` has no word for an index, `ip` and `bridge` take `if7` for one."""
     return f"if{link}" if isinstance(link, int) else link
+
+
+def _setting(value: int) -> str:
+    return ("off", "on")[value] if isinstance(value, bool) else str(value)
 
 
 def _netns_path(fd: int | None) -> str | None:
@@ -90,44 +96,34 @@ def add_veth(
     up: bool = True,
     mac: str | None = None,
     peer_mac: str | None = None,
+    queue_length: int | None = None,
 ) -> Request:
     """A veth pair: `name` here, `peer` here or straight in the namespace `peer_netns_fd`. `peer_index` needs `index`.
 
-    The peer is down: `set_link(peer, up=True)`, in its namespace.
+    The peer is down: `set_link(peer, up=True)`, in its namespace. `queue_length` is for both ends.
     """
     if peer_index and not index:
         raise ValueError("the kernel takes the peer's index only together with the first end's")
     peer_info = wire.nested(
         wire.VETH_INFO_PEER,
         _ifinfo(peer_index),
-        *_attributes(name=peer, mtu=peer_mtu, mac=peer_mac, netns_fd=peer_netns_fd),
+        *_attributes(name=peer, mtu=peer_mtu, mac=peer_mac, netns_fd=peer_netns_fd, queue_length=queue_length),
     )
     data = wire.message(
         wire.RTM_NEWLINK,
         _CREATE,
         _ifinfo(index, up),
-        *_attributes(name=name, mtu=mtu, mac=mac, master=master or None),
+        *_attributes(name=name, mtu=mtu, mac=mac, master=master or None, queue_length=queue_length),
         _kind("veth", peer_info),
     )
-    text = partial(_veth_text, name, peer, index, peer_index, peer_netns_fd, mtu, peer_mtu, master, mac, peer_mac)
+
+    def text() -> str:
+        bridge, netns = (_device(master) if master else None), _netns_path(peer_netns_fd)
+        here = _words(index=index or None, mtu=mtu, address=mac, txqueuelen=queue_length, master=bridge)
+        there = _words(index=peer_index or None, mtu=peer_mtu, address=peer_mac, txqueuelen=queue_length, netns=netns)
+        return f"ip link add {name}{here} type veth peer name {peer}{there}"
+
     return Request(data, text)
-
-
-def _veth_text(
-    name: str,
-    peer: str,
-    index: int,
-    peer_index: int,
-    peer_netns_fd: int | None,
-    mtu: int | None,
-    peer_mtu: int | None,
-    master: int,
-    mac: str | None,
-    peer_mac: str | None,
-) -> str:
-    here = _words(index=index or None, mtu=mtu, address=mac, master=_device(master) if master else None)
-    there = _words(index=peer_index or None, mtu=peer_mtu, address=peer_mac, netns=_netns_path(peer_netns_fd))
-    return f"ip link add {name}{here} type veth peer name {peer}{there}"
 
 
 def add_bridge(
@@ -160,8 +156,7 @@ def add_vxlan(
         wire.RTM_NEWLINK,
         _CREATE,
         _ifinfo(index, up),
-        *_attributes(name=name, mtu=mtu, mac=mac),
-        wire.u32(wire.IFLA_TXQLEN, 0),
+        *_attributes(name=name, mtu=mtu, mac=mac, queue_length=0),
         _kind(
             "vxlan",
             wire.u32(wire.IFLA_VXLAN_ID, vni),
@@ -217,13 +212,19 @@ def delete_link(link: int | str) -> Request:
 def set_bridge_port(
     link: int | str,
     *,
+    state: int | None = None,
     hairpin: bool | None = None,
     learning: bool | None = None,
     flood: bool | None = None,
     isolated: bool | None = None,
 ) -> Request:
-    """Options of a link as the port of its bridge; `hairpin` lets a frame leave by the port it came in."""
+    """Options of a link as the port of its bridge; `hairpin` lets a frame leave by the port it came in.
+
+    `state` (`PORT_DISABLED`, `PORT_FORWARDING`) takes effect at once, where the kernel would follow the carrier a
+    little later; a port can be set forwarding only while both ends of its veth pair are up.
+    """
     options = (
+        (wire.IFLA_BRPORT_STATE, "state", state),
         (wire.IFLA_BRPORT_MODE, "hairpin", hairpin),
         (wire.IFLA_BRPORT_LEARNING, "learning", learning),
         (wire.IFLA_BRPORT_UNICAST_FLOOD, "flood", flood),
@@ -237,7 +238,7 @@ def set_bridge_port(
     )
 
     def text() -> str:
-        words = "".join(f" {word} {'on' if value else 'off'}" for _, word, value in options if value is not None)
+        words = "".join(f" {word} {_setting(value)}" for _, word, value in options if value is not None)
         return f"ip link set dev {_device(link)} type bridge_slave{words}"
 
     return Request(wire.message(wire.RTM_NEWLINK, 0, *_addressed(link), info), text)
