@@ -1,0 +1,200 @@
+"""The box of a simulation: what it hides, and that nothing of it stays, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from knetsim.errors import AlreadyExists, UsageError
+from knetsim.names import HOST_STATE, INSIDE_STATE
+from knetsim.system import sandbox, state
+from knetsim.system.state import StateDirectory
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
+
+PROGRAM = """
+import json, os, sys, threading
+from knetsim.system import signals
+from knetsim.system.sandbox import Sandbox
+from knetsim.errors import KnetsimError
+
+def engine():
+    os.system("sleep 1000 &")
+    facts = {
+        "pid": os.getpid(), "net": os.readlink("/proc/self/ns/net"), "pidns": os.readlink("/proc/self/ns/pid"),
+        "state": os.listdir("/tmp/knetsim"), "netns": os.listdir("/run/netns"), "processes": [p for p in os.listdir("/proc") if p.isdigit()],
+        "interfaces": os.listdir("/sys/class/net"),
+    }
+    print(json.dumps(facts), flush=True)
+    if sys.argv[2] == "return":
+        return 7
+    try:
+        signals.raise_on_termination()
+        threading.Event().wait()
+    except signals.Terminated as error:
+        return error.number
+    except KeyboardInterrupt:
+        return 99
+
+try:
+    code = Sandbox(sys.argv[1], "test", "0", engine).run()
+except KnetsimError as error:
+    print(type(error).__name__, error, file=sys.stderr)
+    code = error.exit_code
+sys.exit(code)
+"""
+
+
+class Box:
+    """A sandbox program as a child of the test."""
+
+    def __init__(self, name: str, mode: str) -> None:
+        self.directory = StateDirectory(Path(HOST_STATE) / name)
+        self.child = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, name, mode], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.child.stdout is not None
+        line = self.child.stdout.readline()
+        self.facts = json.loads(line) if line else {}
+
+    def identity(self) -> state.Identity:
+        identity = self.directory.identity()
+        assert identity is not None
+        return identity
+
+    def end(self) -> int:
+        """Wait for the program's end; its exit code."""
+        return self.child.wait(20)
+
+    def errors(self) -> str:
+        assert self.child.stderr is not None
+        return self.child.stderr.read()
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    yield name
+    directory = StateDirectory(Path(HOST_STATE) / name)
+    if directory.path.exists():
+        sandbox.stop(directory, 10)
+
+
+def wait_end(pid: int) -> None:
+    """Until the process has ended, which its pidfd tells."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([fd], [], [], 10)[0], f"process {pid} lives"
+    finally:
+        os.close(fd)
+
+
+def assert_nothing_left(name: str, identity: state.Identity | None = None) -> None:
+    for pid in (identity.outer, identity.guard, identity.init) if identity else ():
+        wait_end(pid)
+    assert not (Path(HOST_STATE) / name).exists()
+    if not Path(HOST_STATE).exists():
+        assert not Path(INSIDE_STATE).exists()
+
+
+def test_what_is_seen_inside(name: str) -> None:
+    box = Box(name, "return")
+    assert box.end() == 7
+    assert box.facts["interfaces"] == ["lo"]
+    assert box.facts["netns"] == []
+    assert box.facts["pid"] == 2
+    assert len(box.facts["processes"]) <= 4
+    assert box.facts["net"] != os.readlink("/proc/self/ns/net")
+    assert_nothing_left(name)
+
+
+@pytest.mark.parametrize("victim", ["outer", "guard", "init"])
+def test_killing_any_process_leaves_nothing(name: str, victim: str) -> None:
+    box = Box(name, "wait")
+    identity = box.identity()
+    os.kill(getattr(identity, victim), signal.SIGKILL)
+    box.end()
+    assert_nothing_left(name, identity)
+
+
+def test_termination_reaches_the_engine(name: str) -> None:
+    box = Box(name, "wait")
+    identity = box.identity()
+    box.child.send_signal(signal.SIGTERM)
+    assert box.end() == signal.SIGTERM
+    assert_nothing_left(name, identity)
+
+
+def test_an_interrupt_for_the_outer_process_alone_ends_it_too(name: str) -> None:
+    box = Box(name, "wait")
+    box.child.send_signal(signal.SIGINT)
+    assert box.end() == signal.SIGTERM
+    assert_nothing_left(name)
+
+
+def test_stop_from_another_terminal(name: str) -> None:
+    box = Box(name, "wait")
+    sandbox.stop(state.find(name), 10)
+    assert_nothing_left(name)
+    assert box.end() == signal.SIGTERM
+
+
+def test_a_name_is_taken_while_it_runs(name: str) -> None:
+    box = Box(name, "wait")
+    second = Box(name, "return")
+    assert second.end() == AlreadyExists.exit_code
+    assert f"a simulation named '{name}' is running" in second.errors()
+    assert box.directory.is_running(), "the second attempt must not disturb the first"
+
+
+def test_two_do_not_see_each_other(name: str) -> None:
+    first = Box(name, "wait")
+    second = Box(f"{name}-b", "wait")
+    assert first.facts["net"] != second.facts["net"]
+    assert first.facts["pidns"] != second.facts["pidns"]
+    identity = second.identity()
+    os.kill(identity.outer, signal.SIGKILL)
+    second.end()
+    wait_end(identity.guard)
+    assert first.directory.is_running()
+    assert Path(INSIDE_STATE).is_dir(), "the first one still needs the mount point"
+    sandbox.stop(first.directory, 10)
+    first.end()
+    assert_nothing_left(name)
+
+
+def test_what_a_crash_left_is_swept_by_the_next_start(name: str, tmp_path: Path) -> None:
+    box = Box(name, "wait")
+    identity = box.identity()
+    kept = tmp_path / "kept"
+    box.directory.ledger.record("file", str(kept))
+    kept.write_text("left by a crash")
+    os.kill(identity.guard, signal.SIGSTOP)  # so that neither of the two that sweep can
+    os.kill(identity.outer, signal.SIGKILL)
+    os.kill(identity.guard, signal.SIGKILL)
+    box.end()
+    wait_end(identity.init)
+    assert box.directory.path.exists()
+    assert not box.directory.is_running()
+    again = Box(name, "return")
+    assert again.end() == 7
+    assert not kept.exists()
+    assert_nothing_left(name)
+
+
+def test_a_name_must_be_a_label() -> None:
+    with pytest.raises(UsageError, match="cannot name a simulation"):
+        state.claim("No/Such")
+    assert not (Path(HOST_STATE) / "No").exists()
