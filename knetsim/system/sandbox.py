@@ -22,6 +22,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -252,9 +253,8 @@ class _Init:
         engine = os.fork()
         if engine == 0:
             os.close(self.guard)
-            os.close(self.trouble)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_FORWARDED, signal.SIGCHLD})
-            os._exit(self.sandbox.engine())
+            _end_process(self.sandbox.engine, self.trouble)
         self.sandbox.let_go_of_terminal()
         return self._reap(engine)
 
@@ -330,8 +330,12 @@ def _end_process(body: Callable[[], int], trouble: int) -> NoReturn:
         _report_trouble(trouble, error)
         code = error.exit_code
     except OSError as error:
-        _report_trouble(trouble, KnetsimError("the sandbox could not be made", why=str(error)))
+        _report_trouble(trouble, KnetsimError("the simulation ended with an error of the system", why=str(error)))
+    except BaseException:  # this process ends in the next line: whatever it is, it is shown now or never
+        sys.excepthook(*sys.exc_info())
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 
