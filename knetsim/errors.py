@@ -59,7 +59,7 @@ class UsageError(InputError):
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One mistake in a file: where (1-based line and column), what, and the remedy."""
+    """One mistake in a file: where (1-based line and column; line 0 is the file itself), what, and the remedy."""
 
     file: str
     line: int
@@ -68,7 +68,8 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.file}:{self.line}:{self.column}: {self.what}"
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        text = f"{where}: {self.what}"
         return f"{text} ({self.hint})" if self.hint else text
 
 
@@ -85,11 +86,20 @@ class ScenarioError(InputError):
 
 
 class ObjectError(InputError):
-    """An object that the store cannot accept; `field` is its path in the object."""
+    """An object that the store cannot accept: `field` is the path of the first mistake, `problems` all as (field, what)."""
 
-    def __init__(self, what: str, where: str = "", why: str = "", hint: str = "", field: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        where: str = "",
+        why: str = "",
+        hint: str = "",
+        field: str = "",
+        problems: Sequence[tuple[str, str]] = (),
+    ) -> None:
         super().__init__(what, where, why, hint)
         self.field = field
+        self.problems = tuple(problems) or ((field, what),)
 
 
 class NotFound(KnetsimError):

@@ -1,0 +1,311 @@
+"""What a kube-apiserver does to an object before it stores it: fill in, check, keep what must not change. Pure.
+
+Used where no API server runs. Each function takes the object as it was given and returns the object to store, a new dict; what
+cannot be accepted is an ObjectError that names every mistake with its field. Sources: Kubernetes' registry strategies
+(pkg/registry/core/*/strategy.go), apiserver's rest.BeforeCreate/BeforeUpdate/BeforeDelete, and apimachinery's validation.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from knetsim import names
+from knetsim.api import pods
+from knetsim.api.checks import Problems, check_mapping, check_text_map, is_text
+from knetsim.api.objects import Kind, Object, describe, format_time, locate, new_uid, parse_time
+from knetsim.errors import Conflict, ObjectError
+
+#: namespaces that are never deleted, as Kubernetes' NamespaceLifecycle admission has it
+LASTING_NAMESPACES = frozenset((names.DEFAULT_NAMESPACE, "kube-system", "kube-public"))
+
+_GENERATED_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+_METADATA_FIELDS = frozenset(
+    (
+        "name",
+        "generateName",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+    )
+) | {
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+    "selfLink",
+}
+_TOP_FIELDS = frozenset(("kind", "apiVersion", "metadata"))
+#: the fields each kind has beside those
+_OBJECT_FIELDS: dict[str, frozenset[str]] = {
+    "Namespace": frozenset(("spec", "status")),
+    "Node": frozenset(("spec", "status")),
+    "Pod": frozenset(("spec", "status")),
+    "Lease": frozenset(("spec",)),
+    "Event": frozenset(
+        (
+            "involvedObject",
+            "reason",
+            "message",
+            "source",
+            "firstTimestamp",
+            "lastTimestamp",
+            "count",
+            "type",
+            "eventTime",
+            "series",
+        )
+    )
+    | {"action", "related", "reportingComponent", "reportingInstance"},
+}
+_QUALIFIED_NAME = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$")
+_LABEL_VALUE = re.compile(r"^(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?$")
+
+
+def accept_create(kind: Kind, obj: Mapping[str, Any], now: float) -> Object:
+    """A new object, named, defaulted and checked, with its uid and creation time."""
+    problems = Problems(describe(obj))
+    metadata = _metadata(kind, obj, problems)
+    if metadata.get("resourceVersion"):
+        problems.add("metadata.resourceVersion", "must not be set on a new object")
+    base = metadata.get("generateName")
+    if is_text(base) and not metadata.get("name"):
+        metadata["name"] = base + "".join(random.choices(_GENERATED_LETTERS, k=5))
+    metadata["uid"], metadata["creationTimestamp"] = new_uid(), format_time(now)
+    for field in ("resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+        metadata.pop(field, None)
+    if kind.generation:
+        metadata["generation"] = 1
+    accepted = {**obj, "metadata": metadata}
+    _check_metadata(kind, metadata, problems)
+    _check_top(kind, obj, problems)
+    if kind.name in _COMPLETE:
+        _COMPLETE[kind.name](accepted, problems)
+    problems.raise_any()
+    return accepted
+
+
+def accept_update(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object:
+    """What is stored when `obj` replaces `current`: all of `obj` but status and what only the store writes."""
+    problems = Problems(describe(obj))
+    metadata = _metadata(kind, obj, problems)
+    before = current["metadata"]
+    _refuse_other_uid(metadata.get("uid"), before, obj)
+    for field in (
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "generateName",
+    ):
+        metadata.pop(field, None)
+        if field in before:
+            metadata[field] = before[field]
+    if "deletionTimestamp" in before:
+        for finalizer in set(metadata.get("finalizers") or ()) - set(before.get("finalizers") or ()):
+            problems.add("metadata.finalizers", f"no finalizer ({finalizer}) can be added to what is being deleted")
+    accepted = {**obj, "metadata": metadata}
+    if kind.status:
+        accepted.pop("status", None)
+        if "status" in current:
+            accepted["status"] = current["status"]
+    _check_metadata(kind, metadata, problems)
+    _check_top(kind, obj, problems)
+    if kind.name in _COMPLETE:
+        _COMPLETE[kind.name](accepted, problems)
+    if kind.name == "Namespace":  # its finalizers are the business of whoever empties it
+        accepted["spec"] = current.get("spec", accepted.get("spec"))
+    elif kind.name == "Pod" and not problems:
+        pods.check_pod_update(accepted, current, problems)
+    problems.raise_any()
+    if kind.generation and accepted.get("spec") != current.get("spec"):
+        metadata["generation"] = int(before.get("generation", 0)) + 1
+    return accepted
+
+
+def accept_status(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object:
+    """`current` with the status of `obj`."""
+    if not kind.status:
+        raise ObjectError(
+            f"a {kind.name} has no status of its own", describe(obj), hint="write it with update", field="status"
+        )
+    problems = Problems(describe(obj))
+    check_mapping(obj.get("status"), "status", problems)
+    problems.raise_any()
+    metadata = obj.get("metadata")
+    _refuse_other_uid(metadata.get("uid") if isinstance(metadata, Mapping) else None, current["metadata"], obj)
+    return {**current, "status": obj["status"]}
+
+
+def plan_delete(kind: Kind, current: Object, grace_seconds: int | None, uid: str | None, now: float) -> Object | None:
+    """What is stored when `current` is deleted: None when nothing, `current` itself when nothing changes, else the object with its
+    deletionTimestamp (the moment at which it should be gone)."""
+    _refuse_other_uid(uid, current["metadata"], current)
+    if kind.name == "Namespace":
+        return _plan_namespace_delete(current, now)
+    metadata = current["metadata"]
+    grace = pods.grace_of(current, grace_seconds) if kind.graceful else 0
+    if metadata.get("finalizers") and not grace:
+        if metadata.get("deletionTimestamp") and not metadata.get("deletionGracePeriodSeconds"):
+            return current
+        return _marked(current, now, 0)
+    if not grace:
+        return None
+    deadline, before = metadata.get("deletionTimestamp"), metadata.get("deletionGracePeriodSeconds")
+    if deadline is None:
+        return _marked(current, now + grace, grace)
+    if before is None or grace_seconds is None or grace >= before:
+        return current  # a deletion can only be hurried
+    changed = {**metadata, "deletionTimestamp": format_time(parse_time(deadline) - before + grace)}
+    changed["deletionGracePeriodSeconds"] = grace
+    return {**current, "metadata": changed}
+
+
+def is_finished_delete(obj: Object) -> bool:
+    """Whether nothing holds a deleted object any more: no finalizer, no time of grace."""
+    metadata = obj["metadata"]
+    if not metadata.get("deletionTimestamp") or metadata.get("finalizers"):
+        return False
+    if obj["kind"] == "Namespace":
+        return not obj.get("spec", {}).get("finalizers")
+    return not metadata.get("deletionGracePeriodSeconds")
+
+
+def _marked(current: Object, deadline: float, grace: int) -> Object:
+    metadata = {**current["metadata"], "deletionTimestamp": format_time(deadline), "deletionGracePeriodSeconds": grace}
+    if metadata.get("generation"):
+        metadata["generation"] += 1  # its owner has something new to do
+    return {**current, "metadata": metadata}
+
+
+def _plan_namespace_delete(current: Object, now: float) -> Object | None:
+    """A namespace is Terminating until it was emptied and `spec.finalizers` taken away (control/embedded.py)."""
+    metadata = current["metadata"]
+    if metadata["name"] in LASTING_NAMESPACES:
+        raise ObjectError(
+            f"the namespace {metadata['name']} cannot be deleted", describe(current), "Kubernetes keeps it"
+        )
+    if not current.get("spec", {}).get("finalizers") and not metadata.get("finalizers"):
+        return None
+    if metadata.get("deletionTimestamp"):
+        return current
+    marked = {**metadata, "deletionTimestamp": format_time(now)}
+    return {**current, "metadata": marked, "status": {**current.get("status", {}), "phase": "Terminating"}}
+
+
+def _refuse_other_uid(uid: Any, metadata: Mapping[str, Any], obj: Mapping[str, Any]) -> None:
+    if uid and uid != metadata["uid"]:
+        raise Conflict(
+            "it is not the object that was meant",
+            describe(obj),
+            f"the uid is {metadata['uid']}, not {uid}",
+            "read it again",
+        )
+
+
+# --- checks -------------------------------------------------------------------------------------------------------------
+
+
+def _metadata(kind: Kind, obj: Mapping[str, Any], problems: Problems) -> Object:
+    """The object's metadata, copied, with the namespace and the case of the name put right."""
+    given = obj.get("metadata")
+    if not isinstance(given, Mapping):
+        problems.add("metadata", "is missing" if given is None else "must be a mapping")
+        problems.raise_any()
+        raise AssertionError("unreachable")
+    metadata = dict(given)
+    metadata.pop("managedFields", None)
+    name, namespace = metadata.get("name"), metadata.get("namespace")
+    if is_text(name) and (namespace is None or isinstance(namespace, str)):
+        place, metadata["name"] = locate(kind, name, namespace)
+        if kind.namespaced:
+            metadata["namespace"] = place
+    elif kind.namespaced and not namespace:
+        metadata["namespace"] = names.DEFAULT_NAMESPACE
+    if not kind.namespaced and namespace:
+        problems.add("metadata.namespace", f"a {kind.name} lives in no namespace")
+    return metadata
+
+
+def _check_metadata(kind: Kind, metadata: Mapping[str, Any], problems: Problems) -> None:
+    for field in metadata.keys() - _METADATA_FIELDS:
+        problems.unknown(f"metadata.{field}", field, _METADATA_FIELDS)
+    name = metadata.get("name")
+    pattern, what = (names.DNS_LABEL, _LABEL_RULE) if kind.label_names else (names.DNS_SUBDOMAIN, _SUBDOMAIN_RULE)
+    if name is None or name == "":
+        problems.add("metadata.name", "is missing")
+    elif not isinstance(name, str) or not pattern.fullmatch(name):
+        problems.add("metadata.name", f"{name!r} is no name: {what}")
+    namespace = metadata.get("namespace")
+    if kind.namespaced and (not isinstance(namespace, str) or not names.DNS_LABEL.fullmatch(namespace)):
+        problems.add("metadata.namespace", f"{namespace!r} is no name: {_LABEL_RULE}")
+    if "labels" in metadata:
+        check_labels(metadata["labels"], "metadata.labels", problems)
+    if metadata.get("annotations") is not None:
+        check_text_map(metadata["annotations"], "metadata.annotations", problems)
+    finalizers = metadata.get("finalizers")
+    if finalizers is not None and not (isinstance(finalizers, list) and all(is_text(item) for item in finalizers)):
+        problems.add("metadata.finalizers", "must be a list of names")
+
+
+_LABEL_RULE = "lower case letters, digits and '-', at most 63, beginning and ending with a letter or digit"
+_SUBDOMAIN_RULE = "lower case letters, digits, '-' and '.', at most 253, beginning and ending with a letter or digit"
+
+
+def check_labels(labels: Any, path: str, problems: Problems) -> None:
+    """Label keys (`[prefix/]name`) and values as Kubernetes takes them."""
+    if labels is None or not check_text_map(labels, path, problems):
+        return
+    for key, value in labels.items():
+        prefix, slash, name = key.rpartition("/")
+        if not _QUALIFIED_NAME.fullmatch(name) or (slash and not names.DNS_SUBDOMAIN.fullmatch(prefix)):
+            problems.add(path, f"{key!r} is no label key: [DNS name/] and at most 63 letters, digits, '-', '_', '.'")
+        if not _LABEL_VALUE.fullmatch(value):
+            problems.add(f"{path}[{key}]", f"{value!r} is no label value: at most 63 letters, digits, '-', '_', '.'")
+
+
+def _check_top(kind: Kind, obj: Mapping[str, Any], problems: Problems) -> None:
+    known = _OBJECT_FIELDS.get(kind.name)
+    if known is None:
+        return
+    for field in obj.keys() - known - _TOP_FIELDS:
+        problems.unknown(field, field, known)
+    for field in ("spec", "status", "involvedObject", "source"):
+        if field in known and obj.get(field) is not None:
+            check_mapping(obj[field], field, problems)
+
+
+def _complete_namespace(obj: Object, problems: Problems) -> None:
+    metadata = obj["metadata"]
+    metadata["labels"] = {**(metadata.get("labels") or {}), "kubernetes.io/metadata.name": metadata.get("name", "")}
+    if "status" not in obj or "deletionTimestamp" not in metadata:
+        obj["spec"], obj["status"] = {"finalizers": ["kubernetes"]}, {"phase": "Active"}
+
+
+def _complete_node(obj: Object, problems: Problems) -> None:
+    obj["spec"] = obj.get("spec") or {}
+    obj.setdefault("status", {})
+
+
+def _complete_event(obj: Object, problems: Problems) -> None:
+    involved = obj.get("involvedObject")
+    if not isinstance(involved, Mapping):
+        problems.add("involvedObject", "is missing")
+    elif (involved.get("namespace") or names.DEFAULT_NAMESPACE) != obj["metadata"].get("namespace"):
+        problems.add("involvedObject.namespace", "must be the event's own namespace (`default` for what lives in none)")
+
+
+_COMPLETE: dict[str, Callable[[Object, Problems], None]] = {
+    "Namespace": _complete_namespace,
+    "Node": _complete_node,
+    "Pod": pods.complete_pod,
+    "Event": _complete_event,
+}
