@@ -28,6 +28,13 @@ from knetsim.system.sandbox import Sandbox
 from knetsim.errors import KnetsimError
 
 def engine():
+    try:
+        return live()
+    except signals.Terminated as error:
+        return error.number
+
+def live():
+    signals.raise_on_termination()
     os.system("sleep 1000 &")
     facts = {
         "pid": os.getpid(), "net": os.readlink("/proc/self/ns/net"), "pidns": os.readlink("/proc/self/ns/pid"),
@@ -37,13 +44,7 @@ def engine():
     print(json.dumps(facts), flush=True)
     if sys.argv[2] == "return":
         return 7
-    try:
-        signals.raise_on_termination()
-        threading.Event().wait()
-    except signals.Terminated as error:
-        return error.number
-    except KeyboardInterrupt:
-        return 99
+    threading.Event().wait()
 
 try:
     code = Sandbox(sys.argv[1], "test", "0", engine).run()
