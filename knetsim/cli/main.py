@@ -76,6 +76,16 @@ def _input_error(error: KnetsimError, word: str, known: list[str]) -> UsageError
 
 @cli.command()
 @name_option
+@click.option("--exec", "-e", "lines", multiple=True, metavar="CMD", help="Run a line of the prompt, then return. Repeatable.")
+def attach(name: str | None, lines: tuple[str, ...]) -> int:
+    """Open the mininet> prompt of a simulation that runs detached."""
+    from knetsim.cli.attach import attach as open_prompt
+
+    return open_prompt(name, lines)
+
+
+@cli.command()
+@name_option
 @click.option("--all", "everything", is_flag=True, help="End every simulation on this machine.")
 def down(name: str | None, everything: bool) -> None:
     """End a simulation; nothing of it stays."""

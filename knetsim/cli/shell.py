@@ -7,16 +7,20 @@ given to a host never eats the lines that follow it on a pipe; node names are ta
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
 import sys
+import threading
 from collections.abc import Iterable
+from contextlib import redirect_stderr, redirect_stdout
 from select import POLLIN, poll
 from typing import Any
 
 import click
 from mininet.cli import CLI
+from mininet.log import lg
 
 from knetsim.cli.render import print_error, render_status
 from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, UsageError
@@ -47,6 +51,7 @@ class Shell(CLI):  # type: ignore[misc]
         super(CLI, self).__init__(stdin=stdin or sys.stdin)
         self.use_rawinput = self.isatty()
         self.inPoller.register(self.stdin, POLLIN)
+        self._capturing = threading.Lock()
 
     def run_prompt(self) -> int:
         """Read and run lines until `exit` or the end of input; 0, or, for input from a pipe, the first failure's code."""
@@ -73,6 +78,19 @@ class Shell(CLI):  # type: ignore[misc]
             if self.code != EXIT_OK or ended:
                 break
         return self.code
+
+    def run_captured(self, line: str) -> tuple[int, str]:
+        """Run one line for another terminal: its code and all that it printed. One at a time."""
+        with self._capturing:
+            captured = io.StringIO()
+            stream, lg.handlers[0].stream = lg.handlers[0].stream, captured
+            try:
+                with redirect_stdout(captured), redirect_stderr(captured):
+                    self.code = EXIT_OK
+                    self.onecmd(self.precmd(line))
+            finally:
+                lg.handlers[0].stream = stream
+            return self.code, captured.getvalue()
 
     def _greeting(self) -> str:
         worker = self.simulation.clusters[0].workers[0]

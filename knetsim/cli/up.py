@@ -7,12 +7,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import knetsim
 from knetsim.names import DNS_LABEL
 from knetsim.scenario import Scenario, validate
 from knetsim.system import features, sandbox, signals
 from knetsim.system.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from knetsim.simulation import Simulation
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ def _simulate(options: Options, scenario: Scenario, name: str, ready: Callable[[
     if options.detach:
         print(f"{name} is ready; end it with: knetsim down --name {name}", flush=True)
         _write_to_log()
+        _answer_lines(simulation)
         ready()
         simulation.wait()
         return 0
@@ -90,6 +95,20 @@ def _simulate(options: Options, scenario: Scenario, name: str, ready: Callable[[
 
     shell = Shell(simulation)
     return shell.run_lines(options.lines) if options.lines else shell.run_prompt()
+
+
+def _answer_lines(simulation: Simulation) -> None:
+    """Let `knetsim attach` type at this simulation's prompt."""
+    from knetsim.cli.shell import Shell
+    from knetsim.system.rpc import Answer
+
+    shell = Shell(simulation, stdin=open(os.devnull))
+
+    def run_line(line: str) -> Answer:
+        code, output = shell.run_captured(line)
+        return Answer({"code": code, "output": output})
+
+    simulation.add_method("line", run_line)
 
 
 def _write_to_log() -> None:

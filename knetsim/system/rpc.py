@@ -46,6 +46,10 @@ class RpcServer:
         self._socket.listen(64)
         threading.Thread(target=self._accept, name="rpc", daemon=True).start()
 
+    def add(self, name: str, method: Method) -> None:
+        """Answer one more method from now on."""
+        self._methods[name] = method
+
     def close(self) -> None:
         """Answer no more."""
         self._socket.shutdown(socket.SHUT_RDWR)
@@ -88,12 +92,11 @@ class RpcServer:
         name = request.get("method", "")
         method = self._methods.get(name)
         if method is None:
-            raise NotFound(f"no method '{name}'", hint=errors_hint(name, self._methods))
+            raise NotFound(f"no method '{name}'", hint=_known_methods(self._methods))
         return method(**request.get("params", {}))
 
 
-def errors_hint(name: str, known: dict[str, Method]) -> str:
-    """What the server does understand; a client of another version asks for more."""
+def _known_methods(known: dict[str, Method]) -> str:
     return f"this simulation understands: {', '.join(sorted(known))}"
 
 

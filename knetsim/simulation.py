@@ -1,0 +1,260 @@
+"""The simulation: the one place where everything is put together. Start, use, stop.
+
+Order of a start, each step waiting for facts: hosts and links of all clusters → then, each cluster in a thread of its
+own: etcd members healthy → pod network ready on every worker → Nodes ready → manifests written → Pods ready. It runs inside
+the sandbox (`Simulation.run` makes one), whose end frees whatever it made.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from knetsim import names
+from knetsim.cluster import Cluster, ClusterParts
+from knetsim.dataplane.underlay import Underlay
+from knetsim.errors import NotFound, UsageError
+from knetsim.scenario import Scenario, read_manifests
+from knetsim.system import rpc
+from knetsim.system.daemon import Daemon, Supervisor
+from knetsim.system.netns import Namespaces
+from knetsim.system.rpc import Answer, RpcServer
+from knetsim.system.state import CONTROL_SOCKET
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Who is told how the start goes on."""
+
+    def step(self, name: str, text: str) -> None:
+        """`name` is now waiting for `text`."""
+
+    def done(self, name: str, text: str) -> None:
+        """`name` has arrived at `text`."""
+
+    def failed(self, name: str, text: str) -> None:
+        """`name` failed, for the reason `text`."""
+
+
+class Silent:
+    """A progress that nobody watches."""
+
+    def step(self, name: str, text: str) -> None:
+        """Nothing is shown."""
+
+    def done(self, name: str, text: str) -> None:
+        """Nothing is shown."""
+
+    def failed(self, name: str, text: str) -> None:
+        """Nothing is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A place that a user named: its namespaces (the caller's to close), what a prompt calls it, and where a shell starts."""
+
+    place: Namespaces
+    prompt: str
+    env: dict[str, str]
+    cwd: str
+
+
+class Simulation:
+    """A running scenario. To be made inside a sandbox."""
+
+    def __init__(
+        self, scenario: Scenario, *, name: str = "default", progress: Progress | None = None, repair: bool = True
+    ) -> None:
+        self.scenario = scenario
+        self.name = name
+        self.progress = progress or Silent()
+        self.repair = repair
+        self.started = time.time()
+        self.state = "starting"
+        self._ended = threading.Event()
+        self.net = Underlay()
+        self.supervisor = Supervisor(self._daemon_ended)
+        self.clusters = [
+            Cluster(spec, ClusterParts(self.net, self.supervisor, self.progress, scenario, repair))
+            for spec in scenario.clusters
+        ]
+
+    @classmethod
+    def run(cls, scenario: Scenario, body: Callable[[Simulation], int | None], *, name: str = "default") -> int:
+        """Run `body` with a started simulation, in a sandbox of its own; its exit code. Nothing remains afterwards.
+
+        For programs: `Simulation.run(read_scenario("lab.yaml"), lambda sim: print(sim.status()))`. An error of `body` is
+        raised here again, as the class it was when it is one of knetsim's.
+        """
+        from knetsim.system.sandbox import Sandbox
+
+        def engine() -> int:
+            simulation = cls(scenario, name=name)
+            simulation.start()
+            return body(simulation) or 0
+
+        return Sandbox(name=name, scenario=scenario.file, version="", engine=engine).run()
+
+    # --- start and end ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bring everything up and wait until it is usable. NotReady, with what was waited for, and other errors."""
+        self.progress.step("underlay", "hosts, switches and links")
+        self._build_underlay()
+        hosts = len(self.net.hosts)
+        self.progress.done("underlay", f"{hosts} hosts on {len(self.net.switches)} switches")
+        self._rpc = RpcServer(f"{names.INSIDE_STATE}/{CONTROL_SOCKET}", self._methods())
+        self._in_parallel(lambda cluster: cluster.start(read_manifests(self.scenario, cluster.name)))
+        self.state = "running"
+
+    def _build_underlay(self) -> None:
+        top = self.net.addSwitch(names.TOP_SWITCH)
+        hosts_file = build_hosts_file(self.scenario)
+        for cluster in self.clusters:
+            self.net.addLink(cluster.build(hosts_file), top)
+
+    def _in_parallel(self, step: Callable[[Cluster], T]) -> list[T]:
+        """One step for all clusters at once; the first error, after all have ended."""
+        with ThreadPoolExecutor(len(self.clusters), "cluster") as pool:
+            return [future.result() for future in [pool.submit(step, cluster) for cluster in self.clusters]]
+
+    def stop(self) -> None:
+        """Stop agents and daemons; the sandbox's end does the rest, and needs no call of this."""
+        self.state = "stopping"
+        for cluster in self.clusters:
+            cluster.stop()
+        self.supervisor.close()
+        self._ended.set()
+
+    def wait(self) -> None:
+        """Block until `stop` is called, or a signal raises."""
+        self._ended.wait()
+
+    def _daemon_ended(self, daemon: Daemon) -> None:
+        host = daemon.spec.name.partition("/")[0]
+        for cluster in self.clusters:
+            if cluster.owns_host(host):
+                cluster.daemon_ended(host, daemon)
+
+    # --- questions ----------------------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> Cluster:
+        """The cluster called `name` (`C0`, `c0` or `0`). NotFound."""
+        for cluster in self.clusters:
+            if name.lower() in (cluster.name.lower(), names.cluster_id(cluster.name)):
+                return cluster
+        raise NotFound(f"no cluster '{name}'", hint=names.did_you_mean(name, [c.name for c in self.clusters]))
+
+    def find_target(self, word: str, container: str | None = None) -> Target:
+        """What `C0w1`, `t0`, `C0/c1`, `C0/namespace/c1` or `C0w1/c1` means. NotFound, UsageError."""
+        parts = word.split("/")
+        if len(parts) == 1:
+            return self._host_target(word)
+        if len(parts) > 3 or not all(parts):
+            raise UsageError(f"'{word}' is no target", hint="a host (C0w1), a pod (C0/c1, C0/namespace/c1) or C0w1/c1")
+        pod = parts[-1]
+        for cluster in self.clusters:
+            if parts[0].lower() in (cluster.name.lower(), names.cluster_id(cluster.name)):
+                namespace = parts[1] if len(parts) == 3 else names.DEFAULT_NAMESPACE
+                return self._pod_target(cluster, namespace, pod, container)
+        for cluster in self.clusters:
+            for worker in cluster.workers:
+                if worker.name.lower() == parts[0].lower():
+                    namespace = parts[1] if len(parts) == 3 else names.DEFAULT_NAMESPACE
+                    cluster.require_pod_on(worker, namespace, pod)
+                    return self._pod_target(cluster, namespace, pod, container)
+        places = [c.name for c in self.clusters] + [w.name for c in self.clusters for w in c.workers]
+        raise NotFound(f"no cluster or worker '{parts[0]}'", hint=names.did_you_mean(parts[0], places))
+
+    def _host_target(self, word: str) -> Target:
+        node = self.net.find_node(word)
+        own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # a switch has a network namespace only; the rest is the simulation's
+            place = node.place.with_fds(node.name, **{"mnt": mounts, **node.place.fds, "pid": own_pids})
+        finally:
+            os.close(own_pids)
+            os.close(mounts)
+        directory = names.host_directory(node.name)
+        return Target(place, _prompt_of(node.name, self.clusters), {}, directory if Path(directory).is_dir() else "/")
+
+    def _pod_target(self, cluster: Cluster, namespace: str, pod: str, container: str | None) -> Target:
+        place, worker = cluster.pod_place(namespace, pod, container)
+        prompt = f"{worker.cluster_id}:{worker.short_name}:{pod}"
+        return Target(place, prompt, {"HOSTNAME": pod}, "/")
+
+    def status(self) -> dict[str, Any]:
+        """Everything that `knetsim status` shows, as plain JSON (the shape is `knetsim.status.Status`)."""
+        clusters = self._in_parallel(lambda cluster: cluster.status())
+        return {
+            "name": self.name,
+            "state": self.state,
+            "scenario": self.scenario.file,
+            "uptimeSeconds": int(time.time() - self.started),
+            "clusters": clusters,
+            "switches": [{"name": switch.name, "ports": len(switch.intfList())} for switch in self.net.switches],
+            "problems": [problem for cluster in self.clusters for problem in cluster.problems()],
+            "orphans": self.orphans(),
+        }
+
+    def orphans(self) -> list[dict[str, str]]:
+        """Kernel objects in the simulation that no object and no host owns."""
+        return [orphan for cluster in self.clusters for orphan in cluster.orphans()]
+
+    # --- from other terminals -----------------------------------------------------------------------------------------
+
+    def _methods(self) -> dict[str, rpc.Method]:
+        return {"status": self._rpc_status, "summary": self._rpc_summary, "exec": self._rpc_exec, "stop": self._rpc_stop}
+
+    def add_method(self, name: str, method: rpc.Method) -> None:
+        """Have the simulation answer one more question from other terminals."""
+        self._rpc.add(name, method)
+
+    def _rpc_status(self, orphans: bool = False) -> Answer:
+        return Answer({"orphans": self.orphans()} if orphans else self.status())
+
+    def _rpc_summary(self) -> Answer:
+        return Answer(
+            {
+                "state": self.state,
+                "clusters": len(self.clusters),
+                "workers": sum(len(cluster.workers) for cluster in self.clusters),
+                "pods": sum(cluster.pod_count() for cluster in self.clusters),
+            }
+        )
+
+    def _rpc_exec(self, target: str, container: str | None = None) -> Answer:
+        found = self.find_target(target, container)
+        kinds = list(found.place.fds)
+        answer = {"kinds": kinds, "prompt": found.prompt, "env": found.env, "cwd": found.cwd}
+        return Answer(answer, [found.place.fds[kind] for kind in kinds])
+
+    def _rpc_stop(self) -> Answer:
+        self._ended.set()
+        return Answer({})
+
+
+def build_hosts_file(scenario: Scenario) -> str:
+    """/etc/hosts of every host: all hosts of all clusters by their Mininet and their Kubernetes names."""
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    for cluster in scenario.clusters:
+        for host, address in cluster.host_addresses().items():
+            lines.append(f"{address} {host} {names.node_name(host)}")
+    return "\n".join(lines) + "\n"
+
+
+def _prompt_of(host: str, clusters: list[Cluster]) -> str:
+    """`0:w1` for a worker, as the first knetsim's `utils/exec` has it; the host's name for others."""
+    for cluster in clusters:
+        for worker in cluster.workers:
+            if worker.name == host:
+                return f"{worker.cluster_id}:{worker.short_name}"
+    return host
