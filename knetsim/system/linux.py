@@ -1,6 +1,7 @@
 """The few system calls that Python 3.11 does not offer: namespaces, mounts, parent-death signal.
 
-Each raises OSError with errno and the call's name. Sources: unshare(2), setns(2), mount(2), umount(2), prctl(2).
+Each raises OSError with errno and the call's name. Sources: unshare(2), setns(2), mount(2), umount(2), pivot_root(2),
+prctl(2).
 """
 
 from __future__ import annotations
@@ -68,6 +69,14 @@ def make_mounts_private(root: str = "/") -> None:
 def unmount(target: str) -> None:
     """Take away what is mounted at `target`; what still uses it keeps it until it ends."""
     _checked(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """Make `new_root`, a mount point, the root of the calling thread's mount namespace, and show the old one at `put_old`.
+
+    glibc has the call in its library, though in none of its headers.
+    """
+    _checked(_libc.pivot_root(new_root.encode(), put_old.encode()), f"pivot_root {new_root}")
 
 
 def set_parent_death_signal(signal: int) -> None:

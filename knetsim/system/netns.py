@@ -122,6 +122,23 @@ def entered(place: Namespaces) -> Iterator[None]:
             os.abort()
 
 
+@contextmanager
+def new_pid_namespace() -> Iterator[None]:
+    """Children started by the calling thread inside the block live in a pid namespace of their own; the first is its pid 1.
+
+    Inside, no thread can be started. As in `entered`, the process ends when the way back fails.
+    """
+    home = _thread_home()
+    linux.unshare(linux.CLONE_NEWPID)
+    try:
+        yield
+    finally:
+        try:
+            _go(home, ("pid",))
+        except OSError:
+            os.abort()
+
+
 def create_netns(name: str, hostname: str) -> Namespaces:
     """A new network and UTS namespace, the latter with `hostname`; the calling thread is back home on return."""
     home = _thread_home()
