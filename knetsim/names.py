@@ -85,10 +85,16 @@ def etcd_socket(member_host: str) -> str:
     return f"{host_directory(member_host)}/client:0"
 
 
+def nearest_word(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant, or None."""
+    near = difflib.get_close_matches(word, sorted(set(known)), n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?`, or the known words when none is near, or nothing when there are none."""
     words = sorted(set(known))
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean '{near[0]}'?"
+    near = nearest_word(word, words)
+    if near is not None:
+        return f"did you mean '{near}'?"
     return f"known: {', '.join(words)}" if words else ""

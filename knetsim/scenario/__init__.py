@@ -1,0 +1,51 @@
+"""Scenario files: YAML in, frozen dataclasses out, and every mistake with file, line, column and remedy.
+
+    spec.py         what a scenario says: the dataclasses, and the addressing plan of the underlay
+    read.py         the way from a path to a Scenario; `validate`
+    document.py     YAML text → values with positions      syntax.py     YAML's syntax errors in words
+    structure.py    values against scenario.schema.json    resolve.py    defaults in, JSON out
+    checks.py       what a schema cannot say; its rows are in naming.py and addressing.py, on a draft.py
+    manifests.py    the Kubernetes manifests of a scenario  files.py      text files as they come
+
+Try `knetsim validate scenarios/default.yaml`, with `-o json` to see every default filled in.
+"""
+
+from knetsim.scenario.manifests import Manifest
+from knetsim.scenario.read import parse_scenario, read_all_manifests, read_manifests, read_scenario, validate
+from knetsim.scenario.resolve import scenario_to_json
+from knetsim.scenario.spec import (
+    ClusterSpec,
+    DnsSpec,
+    EtcdSpec,
+    HostGwBackend,
+    ManifestRef,
+    PodNetworkSpec,
+    Scenario,
+    ServicesSpec,
+    UnderlaySpec,
+    VxlanBackend,
+    WorkerSpec,
+)
+from knetsim.scenario.structure import schema
+
+__all__ = [
+    "ClusterSpec",
+    "DnsSpec",
+    "EtcdSpec",
+    "HostGwBackend",
+    "Manifest",
+    "ManifestRef",
+    "PodNetworkSpec",
+    "Scenario",
+    "ServicesSpec",
+    "UnderlaySpec",
+    "VxlanBackend",
+    "WorkerSpec",
+    "parse_scenario",
+    "read_all_manifests",
+    "read_manifests",
+    "read_scenario",
+    "scenario_to_json",
+    "schema",
+    "validate",
+]

@@ -1,0 +1,90 @@
+"""What a schema cannot say: which checks there are, what each reads, and when it can be trusted.
+
+A check of a cluster names the keys that it reads. Where the structure of one of them is already known to be wrong, the
+check is left out: complaints about a default that the user never meant would only confuse. So all mistakes come out at
+once, and no mistake comes out twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from knetsim.errors import Problem
+from knetsim.scenario import addressing, naming
+from knetsim.scenario.document import KeyPath
+from knetsim.scenario.draft import Draft, cluster_path
+from knetsim.scenario.spec import ClusterSpec
+
+_ClusterCheck = Callable[[Draft, ClusterSpec], Iterator[Problem]]
+
+#: values that the format knows and this version cannot honour, refused rather than ignored: the reason, what to do
+_UNAVAILABLE = {
+    "kubernetes": ("Kubernetes' own control plane is not run yet", "use auto or embedded"),
+    "kube-proxy": ("the real kube-proxy is not run yet", "use emulator"),
+    "coredns": ("CoreDNS is not run yet", "use auto, embedded or none"),
+}
+
+
+def check_availability(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
+    """Values of the cluster that cannot be honoured yet."""
+    yield from _unavailable(draft, cluster_path(cluster, "controlPlane"), cluster.control_plane)
+    yield from _unavailable(draft, cluster_path(cluster, "services", "proxy"), cluster.services.proxy)
+    yield from _unavailable(draft, cluster_path(cluster, "dns", "server"), cluster.dns.server)
+
+
+def check_worker_availability(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
+    """Values of single workers that cannot be honoured yet."""
+    for index, worker in enumerate(cluster.workers):
+        path = cluster_path(cluster, "workers", index, "proxy")
+        if draft.written(path):
+            yield from _unavailable(draft, path, worker.proxy)
+
+
+def _unavailable(draft: Draft, path: KeyPath, value: str) -> Iterator[Problem]:
+    if value in _UNAVAILABLE:
+        reason, hint = _UNAVAILABLE[value]
+        yield draft.problem(path, f"{path[-1]} '{value}' is not available in this version: {reason}", hint)
+
+
+#: each check of a cluster, and the keys that it reads
+_CLUSTER_CHECKS: tuple[tuple[_ClusterCheck, tuple[str, ...]], ...] = (
+    (naming.check_worker_names, ("workers",)),
+    (naming.check_interface_names, ("name", "workers", "etcd")),
+    (naming.check_labels, ("workers",)),
+    (addressing.check_host_room, ("subnet", "etcd")),
+    (addressing.check_cluster_overlaps, ("podNetwork", "services", "subnet")),
+    (addressing.check_service_cidr, ("services",)),
+    (addressing.check_pod_network, ("podNetwork",)),
+    (addressing.check_backend, ("podNetwork",)),
+    (check_availability, ()),
+    (check_worker_availability, ("workers",)),
+)
+
+
+def check_manifests(draft: Draft) -> Iterator[Problem]:
+    """Each entry of `manifests` is there, once."""
+    seen: dict[str, int] = {}
+    for manifest in draft.scenario.manifests:
+        file, line, column = draft.document.file, manifest.line, manifest.column
+        try:
+            manifest.path.stat()
+        except OSError as error:
+            what = f"manifests: '{manifest.written}' cannot be read: {error.strerror}"
+            yield Problem(file, line, column, what, "paths are relative to the folder of the scenario file")
+            continue
+        key = str(manifest.path)
+        if key in seen:
+            what = f"manifests: '{manifest.written}' is listed twice (first in line {seen[key]})"
+            yield Problem(file, line, column, what, "remove one")
+        seen.setdefault(key, line)
+
+
+def find_semantic_problems(draft: Draft) -> list[Problem]:
+    """Every mistake beyond the structure."""
+    problems = [*naming.check_cluster_names(draft), *naming.check_clashes(draft)]
+    problems += [*addressing.check_special(draft), *addressing.check_host_subnets(draft), *check_manifests(draft)]
+    for cluster in draft.scenario.clusters:
+        for check, reads in _CLUSTER_CHECKS:
+            if all(draft.sound(cluster_path(cluster, key)) for key in reads):
+                problems += check(draft, cluster)
+    return problems

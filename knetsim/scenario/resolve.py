@@ -1,0 +1,187 @@
+"""Between plain JSON values and the dataclasses: defaults on the way in, everything written out on the way back.
+
+`build_scenario` takes what the structure check left sound, so it never meets a wrong type; what was cut out gets its
+default, and `checks` knows better than to complain about it. `scenario_to_json` is the way back: its result is a
+scenario file again, and reading it gives the same scenario.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+from knetsim.scenario.document import Document
+from knetsim.scenario.spec import (
+    API_VERSION,
+    KIND,
+    ClusterSpec,
+    DnsSpec,
+    EtcdSpec,
+    HostGwBackend,
+    ManifestRef,
+    PodNetworkSpec,
+    Scenario,
+    ServicesSpec,
+    UnderlaySpec,
+    VxlanBackend,
+    WorkerSpec,
+)
+
+DEFAULT_UNDERLAY = "10.0.0.0/8"
+DEFAULT_POD_NETWORK = "11.0.0.0/8"
+DEFAULT_POD_RANGE = ("11.10.0.0", "11.99.0.0")
+DEFAULT_SUBNET_LEN = 20
+DEFAULT_SERVICE_CIDR = "100.64.0.0/16"
+DEFAULT_ETCD_MEMBERS = 3
+
+_ADDRESS_MAX = (1 << 32) - 1
+_POD_RANGE_PREFIX = 16  # both ends of the range begin a /16
+_CLUSTER_PREFIX = 16
+_ETCD_PREFIX = 24
+#: holds the members' nine addresses and the control plane's tenth
+ETCD_PREFIX_MAX = 28
+
+Plain = dict[str, Any]
+
+
+def build_scenario(document: Document, sound: Plain) -> Scenario:
+    """The scenario of a document; `sound` is its value without what the structure check found wrong.
+
+    Clusters and manifests that were cut out are None in their lists, so that the others keep their numbers.
+    """
+    spec = sound.get("spec") or {}
+    underlay = spec.get("underlay") or {}
+    network = IPv4Network(underlay.get("network", DEFAULT_UNDERLAY))
+    clusters = [
+        build_cluster(cluster, index, network)
+        for index, cluster in enumerate(spec.get("clusters") or [])
+        if cluster is not None
+    ]
+    folder = Path(document.file).parent
+    manifests = [
+        ManifestRef(written, folder / written, *document.where(("spec", "manifests", index)))
+        for index, written in enumerate(spec.get("manifests") or [])
+        if written is not None
+    ]
+    name = (sound.get("metadata") or {}).get("name", "")
+    underlay_spec = UnderlaySpec(underlay.get("type", "switch"), network)
+    return Scenario(name, tuple(clusters), underlay_spec, tuple(manifests), document.file)
+
+
+def default_subnet(underlay: IPv4Network, index: int) -> IPv4Network:
+    """The subnet of cluster number `index`: 10.(index+1).0.0/16 in 10.0.0.0/8; outside of it when no room is left."""
+    prefix = min(max(_CLUSTER_PREFIX, underlay.prefixlen + 4), ETCD_PREFIX_MAX)
+    start = int(underlay.network_address) + ((index + 1) << (32 - prefix))
+    return IPv4Network((min(start, (1 << 32) - (1 << (32 - prefix))), prefix))
+
+
+def default_etcd_subnet(subnet: IPv4Network) -> IPv4Network:
+    """The first /24 of the cluster's subnet, or the first sixteenth of a small one."""
+    prefix = min(max(_ETCD_PREFIX, subnet.prefixlen + 4), ETCD_PREFIX_MAX)
+    return IPv4Network((subnet.network_address, max(prefix, subnet.prefixlen)))
+
+
+def build_cluster(plain: Plain, index: int, underlay: IPv4Network) -> ClusterSpec:
+    """A cluster with everything filled in."""
+    subnet = IPv4Network(plain["subnet"]) if "subnet" in plain else default_subnet(underlay, index)
+    etcd, services = plain.get("etcd") or {}, plain.get("services") or {}
+    pod_network = build_pod_network(plain.get("podNetwork") or {})
+    cidr = IPv4Network(services.get("cidr", DEFAULT_SERVICE_CIDR))
+    services_spec = ServicesSpec(cidr, services.get("proxy", "emulator"))
+    return ClusterSpec(
+        name=plain.get("name", ""),
+        index=index,
+        subnet=subnet,
+        workers=build_workers(plain.get("workers"), pod_network, services_spec),
+        etcd=EtcdSpec(
+            int(etcd.get("members", DEFAULT_ETCD_MEMBERS)),
+            IPv4Network(etcd["subnet"]) if "subnet" in etcd else default_etcd_subnet(subnet),
+        ),
+        pod_network=pod_network,
+        services=services_spec,
+        dns=DnsSpec((plain.get("dns") or {}).get("server", "auto")),
+        control_plane=plain.get("controlPlane", "auto"),
+    )
+
+
+def build_workers(plain: Any, network: PodNetworkSpec, services: ServicesSpec) -> tuple[WorkerSpec, ...]:
+    """`3` makes w1, w2, w3; a list entry takes from the cluster what it leaves out."""
+    entries: list[Plain] = []
+    if isinstance(plain, list):
+        entries = [entry for entry in plain if entry is not None]
+    elif plain is not None:
+        entries = [{"name": f"w{number}"} for number in range(1, int(plain) + 1)]
+    return tuple(
+        WorkerSpec(
+            name=entry.get("name", ""),
+            labels=dict(entry.get("labels") or {}),
+            proxy=entry.get("proxy", services.proxy),
+            agent=entry.get("agent", network.agent),
+            cni=entry.get("cni", network.cni),
+        )
+        for entry in entries
+    )
+
+
+def build_pod_network(plain: Plain) -> PodNetworkSpec:
+    """Flannel's configuration. Without subnetMin and subnetMax: the usual range in the usual network, else flannel's
+    own rule, which leaves out the first slice (its address would be the network's)."""
+    network = IPv4Network(plain.get("network", DEFAULT_POD_NETWORK))
+    length = int(plain.get("subnetLen", min(max(DEFAULT_SUBNET_LEN, network.prefixlen + 2), 30)))
+    size = 1 << (32 - length)
+    if str(network) == DEFAULT_POD_NETWORK and length >= _POD_RANGE_PREFIX:
+        first, last = map(IPv4Address, DEFAULT_POD_RANGE)
+    else:
+        first = IPv4Address(min(int(network.network_address) + size, _ADDRESS_MAX))
+        last = IPv4Address(max(int(network.broadcast_address) + 1 - size, 0))
+    return PodNetworkSpec(
+        network=network,
+        subnet_len=length,
+        subnet_min=IPv4Address(plain.get("subnetMin", first)),
+        subnet_max=IPv4Address(plain.get("subnetMax", last)),
+        backend=build_backend(plain.get("backend") or {}),
+        agent=plain.get("agent", "auto"),
+        cni=plain.get("cni", "auto"),
+        type=plain.get("type", "flannel"),
+    )
+
+
+def build_backend(plain: Plain) -> VxlanBackend | HostGwBackend:
+    """The backend that `type` names, vxlan by default."""
+    if plain.get("type", "vxlan") == "host-gw":
+        return HostGwBackend()
+    return VxlanBackend(int(plain.get("vni", VxlanBackend().vni)), int(plain.get("port", VxlanBackend().port)))
+
+
+def scenario_to_json(scenario: Scenario) -> Plain:
+    """The scenario as a scenario file's value, with nothing left to a default."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": scenario.name},
+        "spec": {
+            "clusters": [_to_json(cluster) for cluster in scenario.clusters],
+            "underlay": _to_json(scenario.underlay),
+            "manifests": [manifest.written for manifest in scenario.manifests],
+        },
+    }
+
+
+def _to_json(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        fields = [field for field in dataclasses.fields(value) if not field.metadata.get("derived")]
+        return {camel_case(field.name): _to_json(getattr(value, field.name)) for field in fields}
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv4Address):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_to_json(item) for item in value]
+    return dict(value) if isinstance(value, dict) else value
+
+
+def camel_case(name: str) -> str:
+    """The key of a field: `subnet_len` → `subnetLen`."""
+    return re.sub("_([a-z])", lambda match: match[1].upper(), name)
