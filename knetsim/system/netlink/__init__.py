@@ -30,12 +30,11 @@ from __future__ import annotations
 from knetsim.system.netlink.connection import Netlink
 from knetsim.system.netlink.decode import Address, BridgePort, FdbEntry, Link, Neighbour, Route, Vxlan
 from knetsim.system.netlink.links import (
-    PORT_DISABLED,
-    PORT_FORWARDING,
     add_bridge,
     add_veth,
     add_vxlan,
     delete_link,
+    set_arp_notify,
     set_bridge_port,
     set_link,
 )
@@ -53,8 +52,6 @@ from knetsim.system.netlink.routes import (
 from knetsim.system.netlink.wire import Request
 
 __all__ = [
-    "PORT_DISABLED",
-    "PORT_FORWARDING",
     "Address",
     "BridgePort",
     "Change",
@@ -79,6 +76,7 @@ __all__ = [
     "delete_link",
     "delete_neighbour",
     "delete_route",
+    "set_arp_notify",
     "set_bridge_port",
     "set_link",
 ]

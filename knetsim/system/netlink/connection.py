@@ -8,7 +8,9 @@ so that the receive buffer could hold a refusal of every message in it: none can
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
 import os
 import re
 import socket
@@ -33,6 +35,7 @@ _SEND_BYTES = 48 << 10
 #: what one queued acknowledgement takes of the receive buffer, generously (its skb's truesize)
 _ACK_SPACE = 2048
 _DUMP_ATTEMPTS = 32
+_SIOCETHTOOL, _ETHTOOL_GLINK = 0x8946, 0x0A
 _ERRNO = struct.Struct("=i")
 _FLAGS, _SEQUENCE = struct.Struct("=H"), struct.Struct("=I")
 _INDEX_WORD = re.compile(r"\bif([1-9][0-9]*)\b")
@@ -188,6 +191,23 @@ class Netlink:
             return command
         names = {str(link.index): link.name for link in self.links()}
         return _INDEX_WORD.sub(lambda word: names.get(word[1], word[0]), command)
+
+    def settle_carrier(self, name: str) -> bool:
+        """Have the kernel act on a changed carrier now: whether the link `name` has one.
+
+        When both ends of a veth pair are up they have a carrier, but the kernel starts the queue of the end that came
+        first, and forwards through it as a bridge's port, only when a worker thread of its own gets to it (linkwatch);
+        until then packets are dropped. Asking for the link state the way `ethtool` does makes up for it at once
+        (net/ethtool/ioctl.c: ethtool_op_get_link calls linkwatch_sync_dev). No netlink message of `ip` does.
+        """
+        answer = (ctypes.c_uint32 * 2)(_ETHTOOL_GLINK, 0)
+        ask = struct.pack("@16sP16x", name.encode(), ctypes.addressof(answer))
+        try:
+            fcntl.ioctl(self._socket, _SIOCETHTOOL, ask)
+        except OSError as error:
+            number = error.errno or 0
+            raise KernelError(f"ethtool {name}", number, os.strerror(number), where=self.name) from error
+        return bool(answer[1])
 
     # --- reading
 

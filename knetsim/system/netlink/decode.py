@@ -29,9 +29,9 @@ class Vxlan:
 
 @dataclass(frozen=True, slots=True)
 class BridgePort:
-    """The options of a link as the port of a bridge; `state` 3 is forwarding."""
+    """The options of a link as the port of a bridge."""
 
-    state: int
+    forwarding: bool
     hairpin: bool
     learning: bool
     flood: bool
@@ -171,7 +171,7 @@ def decode_link(data: memoryview) -> Link:
 def _decode_port(data: memoryview) -> BridgePort:
     found = {kind: _number(value) for kind, value in attributes(data)}
     return BridgePort(
-        state=found.get(wire.IFLA_BRPORT_STATE, 0),
+        forwarding=found.get(wire.IFLA_BRPORT_STATE) == wire.BR_STATE_FORWARDING,
         hairpin=bool(found.get(wire.IFLA_BRPORT_MODE)),
         learning=bool(found.get(wire.IFLA_BRPORT_LEARNING)),
         flood=bool(found.get(wire.IFLA_BRPORT_UNICAST_FLOOD)),

@@ -17,7 +17,6 @@ import struct
 from knetsim.system.netlink import wire
 from knetsim.system.netlink.wire import Request
 
-PORT_DISABLED, PORT_FORWARDING = 0, 3
 _GONE = frozenset({errno.ENODEV})
 _CREATE = wire.NLM_F_CREATE | wire.NLM_F_EXCL
 
@@ -66,10 +65,6 @@ def _words(**options: object) -> str:
 def _device(link: int | str) -> str:
     """How a link is written in a command; `ip` has no word for an index, `ip` and `bridge` take `if7` for one."""
     return f"if{link}" if isinstance(link, int) else link
-
-
-def _setting(value: int) -> str:
-    return ("off", "on")[value] if isinstance(value, bool) else str(value)
 
 
 def _netns_path(fd: int | None) -> str | None:
@@ -212,19 +207,13 @@ def delete_link(link: int | str) -> Request:
 def set_bridge_port(
     link: int | str,
     *,
-    state: int | None = None,
     hairpin: bool | None = None,
     learning: bool | None = None,
     flood: bool | None = None,
     isolated: bool | None = None,
 ) -> Request:
-    """Options of a link as the port of its bridge; `hairpin` lets a frame leave by the port it came in.
-
-    `state` (`PORT_DISABLED`, `PORT_FORWARDING`) takes effect at once, where the kernel would follow the carrier a
-    little later; a port can be set forwarding only while both ends of its veth pair are up.
-    """
+    """Options of a link as the port of its bridge; `hairpin` lets a frame leave by the port it came in."""
     options = (
-        (wire.IFLA_BRPORT_STATE, "state", state),
         (wire.IFLA_BRPORT_MODE, "hairpin", hairpin),
         (wire.IFLA_BRPORT_LEARNING, "learning", learning),
         (wire.IFLA_BRPORT_UNICAST_FLOOD, "flood", flood),
@@ -238,7 +227,16 @@ def set_bridge_port(
     )
 
     def text() -> str:
-        words = "".join(f" {word} {_setting(value)}" for _, word, value in options if value is not None)
+        words = "".join(f" {word} {'on' if value else 'off'}" for _, word, value in options if value is not None)
         return f"ip link set dev {_device(link)} type bridge_slave{words}"
 
     return Request(wire.message(wire.RTM_NEWLINK, 0, *_addressed(link), info), text)
+
+
+def set_arp_notify(link: int | str, *, on: bool = True) -> Request:
+    """Whether the device announces its addresses by ARP when it goes up; the sysctl, without opening a file for it."""
+    setting = wire.nested(wire.IFLA_INET_CONF, wire.u32(wire.IPV4_DEVCONF_ARP_NOTIFY, on))
+    data = wire.message(
+        wire.RTM_SETLINK, 0, *_addressed(link), wire.nested(wire.IFLA_AF_SPEC, wire.nested(wire.AF_INET, setting))
+    )
+    return Request(data, lambda: f"sysctl -w net/ipv4/conf/{_device(link)}/arp_notify={int(on)}")
