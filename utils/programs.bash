@@ -111,7 +111,7 @@ build_program() {
     fi
 }
 
-has_compiler() { command -v gcc >/dev/null && [[ -e /usr/include/stdlib.h ]]; }
+has_compiler() { gcc -E -xc - <<<'#include <stdlib.h>' >/dev/null 2>&1; }
 
 compile_program() (
     local flags='-s -w'
@@ -124,7 +124,8 @@ compile_program() (
 # shell may hold for other projects goes. The caches are inside the checkout unless the environment names others.
 tame_go() {
     local sources=(GOPROXY GONOPROXY GOSUMDB GONOSUMDB GOPRIVATE GOINSECURE GOAUTH GOVCS) values name i
-    mapfile -t values < <(env -u GOFLAGS -u GOROOT GOTOOLCHAIN=local "$go_program" env "${sources[@]}")
+    export GOENV=${GOENV-${XDG_CONFIG_HOME-${HOME-/root}/.config}/go/env}
+    mapfile -t values < <(ask_go "$go_program" "${sources[@]}")
     for name in $(compgen -A export GO) $(compgen -A export CGO_); do
         [[ $name == GOCACHE || $name == GOMODCACHE ]] || unset "$name"
     done
@@ -132,7 +133,7 @@ tame_go() {
         export "${sources[i]}=${values[i]-}"
     done
     unset AR CC CXX
-    export GOENV=off GOTOOLCHAIN=local GOWORK=off GO111MODULE=on GOFLAGS="${BUILD_FLAGS[*]} -modcacherw"
+    export XDG_CONFIG_HOME=$TOOLS/cache/config GOENV=off GOTOOLCHAIN=local GOWORK=off GO111MODULE=on GOFLAGS="${BUILD_FLAGS[*]} -modcacherw"
     export GOPATH=$TOOLS/cache/go GOCACHE=${GOCACHE-$TOOLS/cache/go-build} GOMODCACHE=${GOMODCACHE-$TOOLS/cache/go/pkg/mod}
 }
 
@@ -149,9 +150,16 @@ find_go() {
     fetch_go >"$TOOLS/log/go.log" 2>&1 && is_new_enough "$TOOLS/go/go/bin/go" && say "$TOOLS/go/go/bin/go"
 }
 
+# ask_go GO VARIABLE...: a line each. Go leaves its telemetry directory where programs keep their settings: not in ~.
+ask_go() {
+    local go=$1
+    shift
+    env -u GOFLAGS -u GOROOT GOTOOLCHAIN=local XDG_CONFIG_HOME="$TOOLS/cache/config" "$go" env "$@" 2>/dev/null
+}
+
 is_new_enough() {
     local found
-    found=$(env -u GOFLAGS -u GOROOT GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null) || return 1
+    found=$(ask_go "$1" GOVERSION) || return 1
     printf '%s\n' "$GO_AT_LEAST" "${found#go}" | sort --check=quiet --version-sort
 }
 

@@ -1,0 +1,30 @@
+# knetsim as an image:
+#   docker build -t knetsim -f ./Dockerfile .
+#   docker run -it --privileged --rm knetsim
+#   docker run --privileged --rm knetsim up default --exec 'C0w1 ip route'
+#
+# utils/setup makes it, as it does on a machine; there is no second way. Behind a proxy that needs a certificate of its
+# own, name base images that know it.
+
+ARG BASE_IMAGE=debian:bookworm-slim
+ARG GO_IMAGE=golang:1.26-bookworm
+
+# The Go programs: compilers and caches stay in this stage.
+FROM ${GO_IMAGE} AS programs
+WORKDIR /opt/knetsim
+COPY utils utils
+COPY tools tools
+RUN ./utils/setup --only-tools
+
+FROM ${BASE_IMAGE}
+WORKDIR /opt/knetsim
+# Debian's and Python's packages depend on these files only, so a change elsewhere does not install them again.
+COPY utils utils
+COPY pyproject.toml setup.py requirements.txt LICENSE ./
+COPY knetsim/__init__.py knetsim/__init__.py
+RUN ./utils/setup --quick && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
+COPY --from=programs /opt/knetsim/.tools/ .tools/
+COPY . .
+RUN .venv/bin/python -m compileall -q knetsim
+ENTRYPOINT ["/opt/knetsim/utils/knetsim"]
+CMD ["up"]
