@@ -1,8 +1,9 @@
 """What a kube-apiserver does to an object before it stores it: fill in, check, keep what must not change. Pure.
 
-Used where no API server runs. Each function takes the object as it was given and returns the object to store, a new dict; what
-cannot be accepted is an ObjectError that names every mistake with its field. Sources: Kubernetes' registry strategies
-(pkg/registry/core/*/strategy.go), apiserver's rest.BeforeCreate/BeforeUpdate/BeforeDelete, and apimachinery's validation.
+Used where no API server runs. Each function takes the object as it was given and returns the object to store, a new
+dict; what cannot be accepted is an ObjectError that names every mistake with its field. Sources: Kubernetes' registry
+strategies (pkg/registry/core/*/strategy.go), apiserver's rest.BeforeCreate/BeforeUpdate/BeforeDelete, and
+apimachinery's validation.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from knetsim.errors import Conflict, ObjectError
 #: namespaces that are never deleted, as Kubernetes' NamespaceLifecycle admission has it
 LASTING_NAMESPACES = frozenset((names.DEFAULT_NAMESPACE, "kube-system", "kube-public"))
 
+_KEPT_STATUS = ("qosClass", "observedGeneration")
 _GENERATED_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _METADATA_FIELDS = frozenset(
     (
@@ -76,7 +78,7 @@ def accept_create(kind: Kind, obj: Mapping[str, Any], now: float) -> Object:
     if metadata.get("resourceVersion"):
         problems.add("metadata.resourceVersion", "must not be set on a new object")
     base = metadata.get("generateName")
-    if is_text(base) and not metadata.get("name"):
+    if isinstance(base, str) and base and not metadata.get("name"):
         metadata["name"] = base + "".join(random.choices(_GENERATED_LETTERS, k=5))
     metadata["uid"], metadata["creationTimestamp"] = new_uid(), format_time(now)
     for field in ("resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
@@ -84,11 +86,10 @@ def accept_create(kind: Kind, obj: Mapping[str, Any], now: float) -> Object:
     if kind.generation:
         metadata["generation"] = 1
     accepted = {**obj, "metadata": metadata}
-    _check_metadata(kind, metadata, problems)
-    _check_top(kind, obj, problems)
-    if kind.name in _COMPLETE:
-        _COMPLETE[kind.name](accepted, problems)
+    _check(kind, accepted, problems)
     problems.raise_any()
+    if kind.name in _FIRST_STATE:
+        _FIRST_STATE[kind.name](accepted)
     return accepted
 
 
@@ -117,13 +118,10 @@ def accept_update(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
         accepted.pop("status", None)
         if "status" in current:
             accepted["status"] = current["status"]
-    _check_metadata(kind, metadata, problems)
-    _check_top(kind, obj, problems)
-    if kind.name in _COMPLETE:
-        _COMPLETE[kind.name](accepted, problems)
-    if kind.name == "Namespace":  # its finalizers are the business of whoever empties it
-        accepted["spec"] = current.get("spec", accepted.get("spec"))
-    elif kind.name == "Pod" and not problems:
+    if kind.name == "Namespace":  # its finalizers are the business of who empties it
+        accepted["spec"] = current.get("spec", {})
+    _check(kind, accepted, problems)
+    if kind.name == "Pod" and not problems:
         pods.check_pod_update(accepted, current, problems)
     problems.raise_any()
     if kind.generation and accepted.get("spec") != current.get("spec"):
@@ -134,15 +132,20 @@ def accept_update(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
 def accept_status(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object:
     """`current` with the status of `obj`."""
     if not kind.status:
-        raise ObjectError(
-            f"a {kind.name} has no status of its own", describe(obj), hint="write it with update", field="status"
-        )
+        what = f"a {kind.name} has no status of its own"
+        raise ObjectError(what, describe(obj), hint="write it with update", field="status")
     problems = Problems(describe(obj))
     check_mapping(obj.get("status"), "status", problems)
     problems.raise_any()
     metadata = obj.get("metadata")
     _refuse_other_uid(metadata.get("uid") if isinstance(metadata, Mapping) else None, current["metadata"], obj)
-    return {**current, "status": obj["status"]}
+    status = obj["status"]
+    if kind.name == "Pod":
+        # Fields of the store and of the last writer that a writer who does not know them must not lose, as in
+        # Kubernetes.
+        kept = {field: current["status"][field] for field in _KEPT_STATUS if field in current.get("status", {})}
+        status = {**kept, **{field: value for field, value in status.items() if value or field not in kept}}
+    return {**current, "status": status}
 
 
 def plan_delete(kind: Kind, current: Object, grace_seconds: int | None, uid: str | None, now: float) -> Object | None:
@@ -201,6 +204,13 @@ def _plan_namespace_delete(current: Object, now: float) -> Object | None:
     return {**current, "metadata": marked, "status": {**current.get("status", {}), "phase": "Terminating"}}
 
 
+def finish_namespace(current: Object) -> Object:
+    """A namespace from which its last hold was taken, as Kubernetes' namespace controller does by `finalize`."""
+    if not current["metadata"].get("deletionTimestamp"):
+        raise Conflict("the namespace is not being deleted", describe(current))
+    return {**current, "spec": {}}
+
+
 def _refuse_other_uid(uid: Any, metadata: Mapping[str, Any], obj: Mapping[str, Any]) -> None:
     if uid and uid != metadata["uid"]:
         raise Conflict(
@@ -211,7 +221,7 @@ def _refuse_other_uid(uid: Any, metadata: Mapping[str, Any], obj: Mapping[str, A
         )
 
 
-# --- checks -------------------------------------------------------------------------------------------------------------
+# --- checks -----------------------------------------------------------------------------------------------------------
 
 
 def _metadata(kind: Kind, obj: Mapping[str, Any], problems: Problems) -> Object:
@@ -224,7 +234,7 @@ def _metadata(kind: Kind, obj: Mapping[str, Any], problems: Problems) -> Object:
     metadata = dict(given)
     metadata.pop("managedFields", None)
     name, namespace = metadata.get("name"), metadata.get("namespace")
-    if is_text(name) and (namespace is None or isinstance(namespace, str)):
+    if isinstance(name, str) and name and (namespace is None or isinstance(namespace, str)):
         place, metadata["name"] = locate(kind, name, namespace)
         if kind.namespaced:
             metadata["namespace"] = place
@@ -233,6 +243,14 @@ def _metadata(kind: Kind, obj: Mapping[str, Any], problems: Problems) -> Object:
     if not kind.namespaced and namespace:
         problems.add("metadata.namespace", f"a {kind.name} lives in no namespace")
     return metadata
+
+
+def _check(kind: Kind, obj: Object, problems: Problems) -> None:
+    """Checks all of an object but its status, and fills in what is not said."""
+    _check_metadata(kind, obj["metadata"], problems)
+    _check_top(kind, obj, problems)
+    if kind.name in _COMPLETE:
+        _COMPLETE[kind.name](obj, problems)
 
 
 def _check_metadata(kind: Kind, metadata: Mapping[str, Any], problems: Problems) -> None:
@@ -286,13 +304,10 @@ def _check_top(kind: Kind, obj: Mapping[str, Any], problems: Problems) -> None:
 def _complete_namespace(obj: Object, problems: Problems) -> None:
     metadata = obj["metadata"]
     metadata["labels"] = {**(metadata.get("labels") or {}), "kubernetes.io/metadata.name": metadata.get("name", "")}
-    if "status" not in obj or "deletionTimestamp" not in metadata:
-        obj["spec"], obj["status"] = {"finalizers": ["kubernetes"]}, {"phase": "Active"}
 
 
 def _complete_node(obj: Object, problems: Problems) -> None:
-    obj["spec"] = obj.get("spec") or {}
-    obj.setdefault("status", {})
+    obj["spec"], obj["status"] = obj.get("spec") or {}, obj.get("status") or {}
 
 
 def _complete_event(obj: Object, problems: Problems) -> None:
@@ -309,3 +324,15 @@ _COMPLETE: dict[str, Callable[[Object, Problems], None]] = {
     "Pod": pods.complete_pod,
     "Event": _complete_event,
 }
+
+
+def _set_namespace_state(obj: Object) -> None:
+    obj["spec"], obj["status"] = {"finalizers": ["kubernetes"]}, {"phase": "Active"}
+
+
+def _set_pod_state(obj: Object) -> None:
+    obj["status"] = {"phase": "Pending", "qosClass": pods.qos_class(obj["spec"])}
+
+
+#: what the store itself says of a new object, whatever its writer said (a Node brings its own status)
+_FIRST_STATE: dict[str, Callable[[Object], None]] = {"Namespace": _set_namespace_state, "Pod": _set_pod_state}

@@ -12,6 +12,10 @@ from knetsim.errors import ObjectError
 Check = Callable[[Any, str, "Problems"], None]
 
 
+#: so many words are listed when none is near
+_FEW = 8
+
+
 class Problems:
     """The mistakes found in one object."""
 
@@ -28,8 +32,8 @@ class Problems:
 
     def unknown(self, field: str, word: str, known: Iterable[str]) -> None:
         """A field or word that nobody knows, with the nearest known one."""
-        hint = names.did_you_mean(str(word), known)
-        self.add(field, f"unknown{f': {hint}' if hint else ''}")
+        hint = _near(str(word), known)
+        self.add(field, f"is unknown{f': {hint}' if hint else ''}")
 
     def raise_any(self) -> None:
         """ObjectError with all mistakes, when there are any."""
@@ -42,6 +46,13 @@ class Problems:
                 field=self.found[0][0],
                 problems=self.found,
             )
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    """`did you mean …?`, or the known words when they are few."""
+    words = list(known)
+    hint = names.did_you_mean(word, words)
+    return hint if hint.startswith("did") or len(words) <= _FEW else ""
 
 
 def is_text(value: object) -> bool:
@@ -70,6 +81,11 @@ def check_text_map(value: Any, path: str, problems: Problems) -> bool:
     for key in wrong:
         problems.add(f"{path}[{key}]", f"must be text, not {value[key]!r} (put it in quotes)")
     return not wrong
+
+
+def text_map(value: Any, path: str, problems: Problems) -> None:
+    """A mapping of text to text."""
+    check_text_map(value, path, problems)
 
 
 def text(value: Any, path: str, problems: Problems) -> None:
@@ -109,10 +125,9 @@ def one_of(*words: str) -> Check:
 
     def check(value: Any, path: str, problems: Problems) -> None:
         if value not in words:
-            hint = names.did_you_mean(value, words) if isinstance(value, str) else ""
-            problems.add(
-                path, f"must be one of {', '.join(words)}, not {value!r}" + (f": {hint}" if "?" in hint else "")
-            )
+            hint = _near(value, words) if isinstance(value, str) else ""
+            what = f"must be one of {', '.join(word for word in words if word)}, not {value!r}"
+            problems.add(path, f"{what}: {hint}" if "?" in hint else what)
 
     return check
 
@@ -143,7 +158,7 @@ def fields(
 ) -> Check:
     """A mapping with known fields. `later` holds fields that Kubernetes knows and that are refused here, with the reason.
 
-    A field that is null counts as not given, as in Kubernetes.
+    A field that is null counts as not given, as in Kubernetes; so does a refused one that is false or empty.
     """
     later = later or {}
 
@@ -159,7 +174,7 @@ def fields(
             if field in table:
                 table[field](item, f"{path}.{field}", problems)
             elif field in later:
-                if item or item == 0 and item is not False:
+                if item:
                     problems.add(f"{path}.{field}", later[field])
             else:
                 problems.unknown(f"{path}.{field}", field, table.keys() | later.keys())

@@ -1,20 +1,20 @@
 """The object store straight on etcd, for clusters without an API server: Kubernetes' keys, Kubernetes' JSON.
 
 How a write stays honest without a server in between:
-- Every write is one etcd transaction that compares the revision it was built on, so two writers never overwrite each other unseen.
-  `update` with a resourceVersion then raises Conflict; writes that are to happen whatever changed (`update_status`, `delete`,
-  `update` without a resourceVersion) are built anew on what the transaction found, and tried again.
-- What a new object refers to is compared in the same transaction: its namespace still stands, unchanged, as it was when it was seen
-  not to be deleted, and its Node exists. Nothing can slip in between check and write, and a create is one round trip.
-- A repeated create whose first answer was lost finds its own uid in place: done. An update whose answer was lost finds its own
-  bytes (`Etcd.swap`), or, when somebody has changed them already, reports a Conflict that the caller resolves as any other.
-- The bytes of recently written objects are kept, so that a change of one needs no read first; when they are out of date, the
+- Every write is one etcd transaction that compares the revision it was built on, so two writers never overwrite each
+  other unseen. `update` with a resourceVersion then raises Conflict; writes that are to happen whatever has changed
+  (`delete`, `update_status`, `update` without a resourceVersion) are built anew on what the transaction found, and
+  tried again.
+- What a new object refers to is compared in the same transaction: its namespace is still as it was when it was seen not
+  to be deleted, and its Node exists. Nothing slips in between check and write, and a create is one round trip.
+- A create whose answer was lost is repeated and finds its own uid: done. An update whose answer was lost finds its own
+  bytes (`Etcd.swap`) or, when somebody has changed them since, is a Conflict like any other.
+- The bytes of recently written objects are kept, so that a change needs no read first; when they are out of date, the
   transaction's comparison fails and brings the present ones.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import OrderedDict
@@ -23,8 +23,8 @@ from typing import Any
 
 from knetsim import names
 from knetsim.api import accept
-from knetsim.api.etcd import Etcd, Stored
-from knetsim.api.etcd_watch import StoreWatch
+from knetsim.api.etcd import Etcd, Stored, Swap
+from knetsim.api.object_watch import ObjectWatch
 from knetsim.api.objects import (
     Kind,
     Object,
@@ -37,22 +37,27 @@ from knetsim.api.objects import (
     make_key,
     name_of,
     namespace_of,
+    read_object,
     storage_key,
     storage_prefix,
+    uid_of,
 )
 from knetsim.api.store import Listing
 from knetsim.errors import AlreadyExists, Conflict, KnetsimError, NotFound, ObjectError
 
-_log = logging.getLogger(__name__)
+#: makes of an object what is to be stored instead: a new dict, the same one (no change), or None (remove it)
+ChangeObject = Callable[[Object], Object | None]
+#: keys that must stand for a write to happen, at this revision (None: at any)
+Guards = Mapping[str, int | None]
 
-#: bytes of this many objects are kept
+#: the bytes of so many objects are kept
 _RECENT = 4096
 #: seconds during which new objects with a ttl share one etcd lease, as in Kubernetes
 _LEASE_SHARED = 60
 
 
 class EtcdStore:
-    """A `Store` on the etcd cluster with these gRPC targets. `etcd` is the client below, for what is no Kubernetes object."""
+    """A `Store` on an etcd cluster (or on the gRPC targets of one). `etcd` is its client, for what is no object."""
 
     def __init__(self, etcd: Etcd | Sequence[str], *, clock: Callable[[], float] = time.time) -> None:
         self.etcd = etcd if isinstance(etcd, Etcd) else Etcd(etcd)
@@ -64,7 +69,7 @@ class EtcdStore:
         """End all watches and connections."""
         self.etcd.close()
 
-    # --- reads ----------------------------------------------------------------------------------------------------------
+    # --- reads --------------------------------------------------------------------------------------------------------
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Object:
         """See Store."""
@@ -79,16 +84,15 @@ class EtcdStore:
 
     def list(self, kind: str, namespace: str | None = None) -> Listing:
         """See Store. What cannot be read is left out, with a warning in the log."""
-        row = kind_named(kind)
-        entries, revision = self.etcd.prefix(storage_prefix(row, namespace))
-        items = [obj for entry in entries if (obj := read_entry(entry.key, entry.value, entry.revision)) is not None]
-        return Listing(items, str(revision))
+        entries, revision = self.etcd.prefix(storage_prefix(kind_named(kind), namespace))
+        items = (read_object(entry.key, entry.value, entry.revision) for entry in entries)
+        return Listing([obj for obj in items if obj is not None], str(revision))
 
-    def watch(self, kind: str, namespace: str | None = None) -> StoreWatch:
+    def watch(self, kind: str, namespace: str | None = None) -> ObjectWatch:
         """See Store."""
-        return StoreWatch(self.etcd, storage_prefix(kind_named(kind), namespace))
+        return ObjectWatch(self.etcd, storage_prefix(kind_named(kind), namespace))
 
-    # --- writes ---------------------------------------------------------------------------------------------------------
+    # --- writes -------------------------------------------------------------------------------------------------------
 
     def create(self, obj: Mapping[str, Any]) -> Object:
         """See Store."""
@@ -102,34 +106,20 @@ class EtcdStore:
                     raise
                 # A generated name was taken already: another one is drawn, as Kubernetes does.
 
-    def _create(self, kind: Kind, accepted: Object) -> Object:
-        key, value = storage_key(kind, name_of(accepted), namespace_of(accepted)), encode(accepted)
-        lease = self._leases.current(kind.ttl) if kind.ttl else 0
-        guards = self._references(kind, accepted, None)
-        while True:
-            swap = self.etcd.swap(key, value, 0, lease=lease, guards=guards)
-            if swap.done:
-                return self._written(key, value, swap.revision)
-            if swap.current is not None:
-                current = _decoded(key, swap.current)
-                if current["metadata"]["uid"] == accepted["metadata"]["uid"]:
-                    return current  # ours: the answer was lost, and somebody has changed it since
-                raise AlreadyExists("exists already", describe(accepted), hint="delete it first, or take another name")
-            guards = self._check_references(accepted, guards, swap.guards)
-
     def update(self, obj: Mapping[str, Any]) -> Object:
-        """See Store. What changes nothing is not written."""
+        """See Store."""
+        kind = kind_of(obj)
         expected = _expected_revision(obj)
 
-        def change(current: Object) -> Object | None:
+        def change(current: Object) -> Object:
             if expected and current["metadata"]["resourceVersion"] != expected:
-                raise _conflict(obj, current)
-            return accept.accept_update(kind_of(obj), obj, current)
+                raise _conflict(obj, current, expected)
+            return accept.accept_update(kind, obj, current)
 
-        return self._change(kind_of(obj), name_of(obj), namespace_of(obj), change)
+        return self._change(kind, name_of(obj), namespace_of(obj), change)
 
     def update_status(self, obj: Mapping[str, Any]) -> Object:
-        """See Store. What changes nothing is not written."""
+        """See Store."""
         kind = kind_of(obj)
         return self._change(
             kind, name_of(obj), namespace_of(obj), lambda current: accept.accept_status(kind, obj, current)
@@ -146,129 +136,123 @@ class EtcdStore:
     ) -> Object:
         """See Store."""
         row = kind_named(kind)
-
-        def change(current: Object) -> Object | None:
-            return accept.plan_delete(row, current, grace_seconds, uid, self._clock())
-
-        return self._change(row, name, namespace, change)
+        return self._change(
+            row, name, namespace, lambda current: accept.plan_delete(row, current, grace_seconds, uid, self._clock())
+        )
 
     def finish_namespace(self, name: str) -> Object:
-        """Take away an emptied namespace that is being deleted: what Kubernetes' namespace controller does by `finalize`."""
+        """Remove a namespace that is being deleted and was emptied; see `control.embedded.reconcile_namespace`."""
+        return self._change(kind_named("Namespace"), name, None, accept.finish_namespace)
 
-        def change(current: Object) -> Object | None:
-            if not current["metadata"].get("deletionTimestamp"):
-                raise Conflict("the namespace is not being deleted", describe(current))
-            return {**current, "spec": {}}
+    # --- how a write happens ------------------------------------------------------------------------------------------
 
-        return self._change(kind_named("Namespace"), name, None, change)
+    def _create(self, kind: Kind, accepted: Object) -> Object:
+        key, value = storage_key(kind, name_of(accepted), namespace_of(accepted)), encode(accepted)
+        guards = {**self._namespace_guard(kind, accepted), **_node_guard(accepted, None)}
+        while True:
+            swap = self._swap(kind, key, accepted, value, 0, guards)
+            if swap.done:
+                return self._written(key, value, swap.revision)
+            if swap.current is not None:
+                current = _decoded(key, swap.current)
+                if uid_of(current) == uid_of(accepted):
+                    return current  # ours: the answer was lost, and somebody has changed it since
+                raise AlreadyExists("exists already", describe(accepted), hint="delete it first, or take another name")
+            guards = self._renewed(guards, swap, accepted)
 
-    # --- how an object is changed ---------------------------------------------------------------------------------------
-
-    def _change(
-        self, kind: Kind, name: str, namespace: str | None, change: Callable[[Object], Object | None]
-    ) -> Object:
-        """Store what `change` makes of the present object (None: remove it), on nothing but that very version."""
+    def _change(self, kind: Kind, name: str, namespace: str | None, change: ChangeObject) -> Object:
+        """Store what `change` makes of the present object, on nothing but that very version of it."""
         place, name = locate(kind, name, namespace)
         key = storage_key(kind, name, place)
-        stored = self._recent.get(key)
-        fresh = stored is None
-        if stored is None:
-            stored = self.etcd.get(key)
-        guards: dict[str, int | None] = {}
+        stored, certain = self._recent.get(key), False  # certain: this is the present version, not one from memory
         while True:
+            if stored is None and not certain:
+                stored, certain = self.etcd.get(key), True
             if stored is None:
                 self._recent.drop(key)
                 raise _not_found(kind, name, place)
             current = _decoded(key, stored)
             try:
                 changed = change(current)
+                value = None if changed is None or accept.is_finished_delete(changed) else encode(changed)
             except KnetsimError:
-                if fresh:
+                if certain:
                     raise
-                # Refused because of what may be out of date here: the present version decides.
-                stored, fresh = self.etcd.get(key), True
+                stored = None  # refused because of what may have changed: look, and decide by that
                 continue
-            value = None if changed is None or accept.is_finished_delete(changed) else encode(changed)
-            if value == stored.value and fresh:
-                self._recent.put(key, stored)
-                return current
-            if changed is not None:
-                guards = self._references(kind, changed, current)
-            if value == stored.value:  # nothing to write, if what is known here is still so
-                stored, fresh = self.etcd.get(key), True
+            if value == stored.value:
+                if certain:
+                    return current
+                stored = None  # nothing to write, if this is still so: look
                 continue
-            lease = self._leases.current(kind.ttl) if kind.ttl and value is not None else 0
-            swap = self.etcd.swap(key, value, stored.revision, lease=lease, guards=guards)
-            if swap.done and value is None:
-                self._recent.drop(key)
-                return changed if changed is not None else current
-            if swap.done:
-                assert value is not None
+            guards = _node_guard(changed, current) if changed is not None else {}
+            swap = self._swap(kind, key, current, value, stored.revision, guards)
+            if swap.done and value is not None:
                 return self._written(key, value, swap.revision)
-            if swap.current is not None and swap.current.revision == stored.revision:
-                assert changed is not None
-                self._check_references(changed, guards, swap.guards)
-            stored, fresh = swap.current, True
+            if swap.done:
+                self._recent.drop(key)
+                return changed or current
+            if changed is not None and swap.current is not None and swap.current.revision == stored.revision:
+                self._renewed(guards, swap, changed)  # it was a guard that did not stand
+            stored, certain = swap.current, True
+
+    def _swap(self, kind: Kind, key: str, obj: Object, value: bytes | None, expected: int, guards: Guards) -> Swap:
+        lease = self._leases.current(kind.ttl) if kind.ttl and value is not None else 0
+        try:
+            return self.etcd.swap(key, value, expected, lease=lease, guards=guards)
+        except NotFound:
+            # The lease is the only thing that a transaction does not find. Ours has run out, after a long sleep of the
+            # whole machine say.
+            if not kind.ttl:
+                raise
+            self._leases.forget(kind.ttl)
+            lease = self._leases.current(kind.ttl)
+            return self.etcd.swap(key, value, expected, lease=lease, guards=guards)
+        except ObjectError as error:
+            raise ObjectError(error.what, describe(obj), error.why, error.hint) from error
 
     def _written(self, key: str, value: bytes, revision: int) -> Object:
         self._recent.put(key, Stored(value, revision))
         return decode(value, revision)
 
-    # --- what an object refers to ---------------------------------------------------------------------------------------
+    # --- what a new object refers to ----------------------------------------------------------------------------------
 
-    def _references(self, kind: Kind, obj: Object, current: Object | None) -> dict[str, int | None]:
-        """The keys that must stand for `obj` to be written, with the revisions at which they were seen to be fine."""
-        guards: dict[str, int | None] = {}
-        if kind.namespaced and current is None:
-            key = _namespace_key(namespace_of(obj))
-            known = self._recent.get(key) or self.etcd.get(key)
-            self._check_namespace(obj, key, known)
-            assert known is not None
-            self._recent.put(key, known)
-            guards[key] = known.revision
-        node = _node_of(obj)
-        if node and (current is None or _node_of(current) != node):
-            guards[storage_key(kind_named("Node"), node)] = None
-        return guards
+    def _namespace_guard(self, kind: Kind, obj: Object) -> Guards:
+        """The key of the object's namespace, at the revision at which it was seen not to be deleted."""
+        if not kind.namespaced:
+            return {}
+        key = _namespace_key(namespace_of(obj))
+        known = self._recent.get(key) or self.etcd.get(key)
+        return {key: self._checked_namespace(key, known, obj)}
 
-    def _check_references(
-        self, obj: Object, guards: Mapping[str, int | None], found: Mapping[str, Stored | None]
-    ) -> dict[str, int | None]:
-        """What to compare at the next attempt, after one of the guards did not stand; ObjectError when it never will."""
-        renewed = dict(guards)
-        for key, stored in found.items():
-            if key == _namespace_key(namespace_of(obj)):
-                self._recent.drop(key)
-                self._check_namespace(obj, key, stored)
-                assert stored is not None
-                self._recent.put(key, stored)
-                renewed[key] = stored.revision
-            elif stored is None:
-                self._refuse_unknown_node(obj)
-        return renewed
-
-    def _check_namespace(self, obj: Object, key: str, stored: Stored | None) -> None:
+    def _checked_namespace(self, key: str, stored: Stored | None, obj: Object) -> int:
+        """The revision of a namespace that takes new objects; ObjectError when it does not."""
+        self._recent.drop(key)
         name = namespace_of(obj)
         if stored is None:
             known = [name_of(item) for item in self.list("Namespace").items]
             hint = names.did_you_mean(name, known)
             raise ObjectError(f"there is no namespace {name!r}", describe(obj), hint=hint, field="metadata.namespace")
         if _decoded(key, stored)["metadata"].get("deletionTimestamp"):
-            raise ObjectError(
-                f"the namespace {name!r} is being deleted",
-                describe(obj),
-                hint="wait until it is gone",
-                field="metadata.namespace",
-            )
+            what = f"the namespace {name!r} is being deleted"
+            raise ObjectError(what, describe(obj), hint="wait until it is gone", field="metadata.namespace")
+        self._recent.put(key, stored)
+        return stored.revision
 
-    def _refuse_unknown_node(self, obj: Object) -> None:
-        node, known = _node_of(obj), [name_of(item) for item in self.list("Node").items]
-        if node not in known:
-            hint = names.did_you_mean(node, known)
-            raise ObjectError(f"there is no worker {node!r}", describe(obj), hint=hint, field="spec.nodeName")
+    def _renewed(self, guards: Guards, swap: Swap, obj: Object) -> Guards:
+        """The guards for another attempt after one did not stand; ObjectError when it stands for a real lack."""
+        renewed = dict(guards)
+        for key, stored in swap.guards.items():
+            if key == _namespace_key(namespace_of(obj)):
+                renewed[key] = self._checked_namespace(key, stored, obj)
+            elif stored is None:
+                node = _node_of(obj)
+                hint = names.did_you_mean(node, [name_of(item) for item in self.list("Node").items])
+                raise ObjectError(f"there is no worker {node!r}", describe(obj), hint=hint, field="spec.nodeName")
+        return renewed
 
 
-# --- small parts --------------------------------------------------------------------------------------------------------
+# --- small parts ------------------------------------------------------------------------------------------------------
 
 
 class _Recent:
@@ -314,14 +298,10 @@ class _SharedLeases:
                 self._leases[ttl] = lease, time.monotonic() + _LEASE_SHARED
             return lease
 
-
-def read_entry(key: str, value: bytes, revision: int) -> Object | None:
-    """The object at a key, or None, with a warning, when something there is none: one bad key must not hide the others."""
-    try:
-        return decode(value, revision)
-    except (ValueError, LookupError, TypeError) as error:
-        _log.warning("%s holds no object: %s", key, error)
-        return None
+    def forget(self, ttl: int) -> None:
+        """Take a new lease from now on."""
+        with self._lock:
+            self._leases.pop(ttl, None)
 
 
 def _decoded(key: str, stored: Stored) -> Object:
@@ -336,10 +316,15 @@ def _namespace_key(name: str) -> str:
 
 
 def _node_of(obj: Object) -> str:
-    if obj.get("kind") != "Pod":
-        return ""
-    node = (obj.get("spec") or {}).get("nodeName")
-    return node if isinstance(node, str) else ""
+    return (obj.get("spec") or {}).get("nodeName") or "" if obj["kind"] == "Pod" else ""
+
+
+def _node_guard(obj: Object, before: Object | None) -> Guards:
+    """The key of the Node to which a Pod is bound by this write."""
+    node = _node_of(obj)
+    if not node or (before is not None and _node_of(before) == node):
+        return {}
+    return {storage_key(kind_named("Node"), node): None}
 
 
 def _expected_revision(obj: Mapping[str, Any]) -> str:
@@ -347,13 +332,10 @@ def _expected_revision(obj: Mapping[str, Any]) -> str:
     return str(metadata.get("resourceVersion") or "") if isinstance(metadata, Mapping) else ""
 
 
-def _conflict(obj: Mapping[str, Any], current: Object) -> Conflict:
-    return Conflict(
-        "somebody else has changed it",
-        describe(obj),
-        f"it is at resourceVersion {current['metadata']['resourceVersion']}, not {_expected_revision(obj)}",
-        "read it again and change that",
-    )
+def _conflict(obj: Mapping[str, Any], current: Object, expected: str) -> Conflict:
+    present = current["metadata"]["resourceVersion"]
+    why = f"it is at resourceVersion {present}, not {expected}"
+    return Conflict("somebody else has changed it", describe(obj), why, "read it again and change that")
 
 
 def _not_found(kind: Kind, name: str, namespace: str) -> NotFound:

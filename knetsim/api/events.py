@@ -1,8 +1,9 @@
 """Events: how an agent tells a learner what it did and what failed (`kubectl describe`, `kubectl get events`).
 
-An Event belongs to one object and lies in its namespace (`default` for a Node). The same thing said again, about the same object by the
-same agent with the same words, is not a new Event but a higher `count` and a later `lastTimestamp`, as in client-go. The store
-lets Events vanish after an hour. They are best effort, as in Kubernetes: when the store does not answer, one is dropped.
+An Event belongs to one object and lies in its namespace (`default` for a Node). The same thing said again, about the
+same object by the same agent with the same words, is not a new Event but a higher `count` and a later `lastTimestamp`,
+as in client-go. The store lets Events vanish after an hour. They are best effort, as in Kubernetes: when the store does
+not answer, one is dropped.
 """
 
 from __future__ import annotations

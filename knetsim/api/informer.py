@@ -1,8 +1,8 @@
 """An in-memory copy of one kind, kept up to date by one watch, for all agents that read it.
 
 Objects are handed out as they are, shared by all readers: nobody may change them (write through the store, on a copy).
-A change is stored before the functions that wait for changes are called, and those are called one after the other in the
-informer's thread: they put a key into a queue and return.
+A change is stored before the functions that wait for changes are called, and those are called one after the other in
+the informer's thread: they put a key into a queue and return.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Informer:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
-    # --- reading --------------------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------------------
 
     def get(self, namespace: str | None, name: str) -> Object | None:
         """The object, or None."""
@@ -106,7 +106,7 @@ class Informer:
                 if not self._changed.wait(end - time.monotonic()):
                     raise NotReady(what, f"informer {self.kind}", f"not seen within {timeout:g} s")
 
-    # --- following ------------------------------------------------------------------------------------------------------
+    # --- following ----------------------------------------------------------------------------------------------------
 
     def _follow(self, watch: Watch) -> None:
         for change in watch:

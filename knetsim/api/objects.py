@@ -1,16 +1,17 @@
 """Kubernetes objects as plain dicts: the kinds as rows of a table, and how each lies in etcd.
 
 An object is the dict that its JSON reads as. In etcd it lies exactly where and how a kube-apiserver started with
-`--storage-media-type=application/json` would put it, so that one started later on the same etcd serves these very objects:
-the key is `/registry/<prefix>/[<namespace>/]<name>`, the value one line of JSON with `kind` and `apiVersion` first and
-without `metadata.resourceVersion`, which *is* the etcd revision of the key's last change and is filled in on reading.
-The one difference: Go writes `<`, `>` and `&` inside strings as `\\u003c` …, here they stay readable; every JSON reader takes
-both. `etcdctl get /registry/pods/default/c1` shows it.
+`--storage-media-type=application/json` would put it, so that one started later on the same etcd serves these very
+objects: the key is `/registry/<prefix>/[<namespace>/]<name>`, the value one line of JSON with `kind` and `apiVersion`
+first and without `metadata.resourceVersion`, which *is* the etcd revision of the key's last change and is filled in on
+reading. The one difference: Go writes `<`, `>` and `&` inside strings as `\\u003c` …, here they stay readable; every
+JSON reader takes both. `etcdctl get /registry/pods/default/c1` shows it.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from typing import Any
 
 from knetsim import names
 from knetsim.errors import ObjectError
+
+_log = logging.getLogger(__name__)
 
 #: a Kubernetes object, as its JSON reads
 Object = dict[str, Any]
@@ -30,9 +33,10 @@ REGISTRY = "/registry"
 class Kind:
     """One kind of object, as data: a new kind is a new row of KINDS.
 
-    `prefix` is the place below /registry, `status` whether `.status` is written apart from the rest, `generation` whether a
-    change of the spec is counted in `metadata.generation`, `graceful` whether deletion waits for the object's owner, `ttl` the
-    seconds after which etcd forgets an object that nobody writes again, `lower_case` whether names are taken in any case.
+    `prefix` is the place below /registry, `status` whether `.status` is written apart from the rest, `generation`
+    whether a change of the spec is counted in `metadata.generation`, `graceful` whether deletion waits for the object's
+    owner, `ttl` the seconds after which etcd forgets an object that nobody writes again, `lower_case` whether names are
+    taken in any case.
     """
 
     name: str
@@ -94,7 +98,7 @@ def kind_of(obj: Mapping[str, Any]) -> Kind:
     return kind
 
 
-# --- what an object is called -------------------------------------------------------------------------------------------
+# --- what an object is called -----------------------------------------------------------------------------------------
 
 
 def name_of(obj: Mapping[str, Any]) -> str:
@@ -141,12 +145,12 @@ def describe(obj: Mapping[str, Any]) -> str:
 
 
 def locate(kind: Kind, name: str, namespace: str | None) -> tuple[str, str]:
-    """The (namespace, name) under which an object is stored: namespace `default` unless said, `C0w1` is the Node `c0w1`."""
+    """The (namespace, name) under which an object is stored: `default` unless said, `C0w1` is the Node `c0w1`."""
     stored_name = name.lower() if kind.lower_case else name
     return ((namespace or names.DEFAULT_NAMESPACE) if kind.namespaced else ""), stored_name
 
 
-# --- where and how it lies in etcd --------------------------------------------------------------------------------------
+# --- where and how it lies in etcd ------------------------------------------------------------------------------------
 
 
 def storage_prefix(kind: Kind, namespace: str | None = None) -> str:
@@ -194,7 +198,16 @@ def decode(value: bytes, revision: int) -> Object:
     return obj
 
 
-# --- metadata -----------------------------------------------------------------------------------------------------------
+def read_object(key: str, value: bytes, revision: int) -> Object | None:
+    """What `decode` reads, or None, with a warning in the log: one bad value must not hide all others of its kind."""
+    try:
+        return decode(value, revision)
+    except (ValueError, LookupError, TypeError) as error:
+        _log.warning("%s holds no object: %s", key, error)
+        return None
+
+
+# --- metadata ---------------------------------------------------------------------------------------------------------
 
 
 def format_time(moment: float) -> str:

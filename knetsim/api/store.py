@@ -1,10 +1,10 @@
 """What every agent and surface knows of the object store: the protocol `Store`, its watch and its listing.
 
-Two implementations pass one contract test (tests/lab/test_store_contract.py): `etcd_store.EtcdStore` writes Kubernetes' own
-keys straight into etcd; the other goes through a kube-apiserver.
+Two implementations pass one contract test (tests/lab/test_store_contract.py): `etcd_store.EtcdStore` writes Kubernetes'
+own keys straight into etcd; the other goes through a kube-apiserver.
 
-Objects are plain dicts as in Kubernetes' JSON. What `get`, `list`, `create` … return belongs to the caller. What a watch yields
-is shared with the watch and with caches: readers must not change it.
+Objects are plain dicts as in Kubernetes' JSON. What `get`, `list`, `create` … return belongs to the caller. What a
+watch yields is shared with the watch and with caches: readers must not change it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Listing(NamedTuple):
 class Watch(Protocol):
     """The full list as ADDED, then SYNCED, then every change in order; ends after `close`.
 
-    An object never goes back to an older version, and no final state is missed: a lost member or connection resumes where it
-    ended. When the history is gone (compaction) the difference to the present is told, so steps in between may be missing,
-    and an object that was deleted and made again is told as DELETED and ADDED.
+    An object never goes back to an older version, and no final state is missed: a lost member or connection resumes
+    where it ended. When the history is gone (compaction) the difference to the present is told, so steps in between may
+    be missing, and an object that was deleted and made again is told as DELETED and ADDED.
     """
 
     def __iter__(self) -> Iterator[Change]: ...
@@ -52,7 +52,8 @@ class Watch(Protocol):
 class Store(Protocol):
     """Reads and writes objects. A missing namespace means `default`; a Node's name is taken in any case (`C0w1`).
 
-    Every method may raise StoreUnavailable. A write that raised it may still have happened: every write can be repeated.
+    Every method may raise StoreUnavailable. A write that raised it may still have happened: every write can be
+    repeated.
     """
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Object:
@@ -65,10 +66,16 @@ class Store(Protocol):
         """Accept (check, default, name, uid) and store a new object; AlreadyExists, ObjectError."""
 
     def update(self, obj: Object) -> Object:
-        """Replace all but `.status`. Conflict when `metadata.resourceVersion` or `uid` is given and differs; NotFound, ObjectError."""
+        """Replace all but `.status`; what changes nothing is not written.
+
+        Conflict when `metadata.resourceVersion` or `metadata.uid` is given and differs; NotFound, ObjectError.
+        """
 
     def update_status(self, obj: Object) -> Object:
-        """Replace only `.status`, whatever else has changed meanwhile. Conflict when `metadata.uid` is given and differs; NotFound."""
+        """Replace only `.status`, whatever else has changed meanwhile; what changes nothing is not written.
+
+        Conflict when `metadata.uid` is given and differs (another object has taken the name); NotFound.
+        """
 
     def delete(
         self,
@@ -81,8 +88,8 @@ class Store(Protocol):
     ) -> Object:
         """Delete; returns the last state. NotFound; Conflict when `uid` differs.
 
-        A Pod that is bound to a worker and not finished only gets a `deletionTimestamp`, unless `grace_seconds` is 0; its kubelet then
-        ends it and deletes with 0. What has finalizers goes when the last one is taken away.
+        A Pod that is bound to a worker and not finished only gets a `deletionTimestamp`, unless `grace_seconds` is 0;
+        its kubelet then ends it and deletes with 0. What has finalizers goes when the last one is taken away.
         """
 
     def watch(self, kind: str, namespace: str | None = None) -> Watch:

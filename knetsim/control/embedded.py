@@ -1,8 +1,9 @@
 """What stands in for Kubernetes' control plane where it does not run: the first namespaces, and a worker for every new pod.
 
-A real scheduler watches for pods without `nodeName` and binds them; here a pod is bound when it is written (`write_pod`), to the worker
-that the pod itself names, else to the one with the fewest pods. `choose_worker` is pure. What the real scheduler also looks at, resources,
-affinity, topology spread, is refused by the store (api/pods.py), not ignored.
+A real scheduler watches for pods without `nodeName` and binds them; here a pod is bound when it is written
+(`write_pod`), to the worker that the pod itself names, else to the one with the fewest pods. `choose_worker` is pure.
+What the real scheduler also looks at, resources, affinity, topology spread, is refused by the store (api/pods.py), not
+ignored.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def write_pod(store: Store, pod: Mapping[str, Any]) -> Object:
 
 def choose_worker(pod: Mapping[str, Any], nodes: Iterable[Object], pods: Iterable[Object]) -> str:
     """The Node for a pod: among those that match its nodeSelector, are not cordoned and have no taint that it does not tolerate, one that
-    is Ready before one that is not, then the one with the fewest unfinished pods, then the first by name. NotReady says why there is none.
+    is Ready before one that is not, then the one with the fewest unfinished pods, then the first by name. NotReady says
+    why there is none.
     """
     load = Counter(
         item["spec"].get("nodeName") for item in pods if (item.get("status") or {}).get("phase") not in FINISHED_PHASES

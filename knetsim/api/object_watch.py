@@ -1,7 +1,8 @@
 """One kind of objects followed in etcd: the full list, SYNCED, every change; see store.Watch for what is promised.
 
-The watch keeps the objects it has told (the same dicts, not copies), so that it can tell ADDED from MODIFIED, give a deleted
-object's last state, and, when etcd has compacted the history it would need, tell the difference between that and a new list.
+The watch keeps the objects it has told (the same dicts, not copies), so that it can tell ADDED from MODIFIED, give a
+deleted object's last state, and, when etcd has compacted the history it would need, tell the difference between that
+and a new list.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from knetsim.api.etcd import Compacted, Entry, Etcd, KeyChange, PrefixWatch
-from knetsim.api.objects import Object, decode, uid_of
+from knetsim.api.objects import Object, read_object, uid_of
 from knetsim.api.store import ADDED, DELETED, MODIFIED, SYNCED, Change
 from knetsim.errors import StoreUnavailable
 
 _log = logging.getLogger(__name__)
 
 
-class StoreWatch:
+class ObjectWatch:
     """An iterator of Change over all objects below an etcd prefix."""
 
     def __init__(self, etcd: Etcd, prefix: str) -> None:
@@ -91,10 +92,8 @@ class StoreWatch:
 
     def _set(self, key: str, value: bytes, revision: int) -> Iterator[Change]:
         before = self._known.get(key)
-        try:
-            obj = decode(value, revision)
-        except (ValueError, LookupError, TypeError) as error:
-            _log.warning("%s holds no object: %s", key, error)
+        obj = read_object(key, value, revision)
+        if obj is None:
             return
         self._known[key] = obj
         if before is None:
@@ -107,5 +106,5 @@ class StoreWatch:
 
 
 def _as_of(obj: Object, revision: int) -> Object:
-    """The last state of a deleted object; its resourceVersion is the revision at which it was gone, as in Kubernetes."""
+    """The last state of a deleted object; its resourceVersion is that of the deletion, as in Kubernetes."""
     return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(revision)}}
