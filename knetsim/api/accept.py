@@ -149,8 +149,8 @@ def accept_status(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
 
 
 def plan_delete(kind: Kind, current: Object, grace_seconds: int | None, uid: str | None, now: float) -> Object | None:
-    """What is stored when `current` is deleted: None when nothing, `current` itself when nothing changes, else the object with its
-    deletionTimestamp (the moment at which it should be gone)."""
+    """What is stored when `current` is deleted: None when nothing, `current` itself when nothing changes, else it with
+    its deletionTimestamp (the moment at which it should be gone)."""
     _refuse_other_uid(uid, current["metadata"], current)
     if kind.name == "Namespace":
         return _plan_namespace_delete(current, now)

@@ -74,7 +74,7 @@ def check_mapping(value: Any, path: str, problems: Problems) -> bool:
 
 
 def check_text_map(value: Any, path: str, problems: Problems) -> bool:
-    """A mapping of text to text; whether it is one. YAML reads `yes`, `1` and `1.0` as something else: they need quotes."""
+    """A mapping of text to text; whether it is one. YAML reads `yes`, `1`, `1.0` as other things: they need quotes."""
     if not check_mapping(value, path, problems):
         return False
     wrong = [key for key, item in value.items() if not isinstance(item, str)]
@@ -156,7 +156,7 @@ def list_of(check_item: Check, *, filled: bool = False, unique: str = "") -> Che
 def fields(
     table: Mapping[str, Check], *, required: Collection[str] = (), later: Mapping[str, str] | None = None
 ) -> Check:
-    """A mapping with known fields. `later` holds fields that Kubernetes knows and that are refused here, with the reason.
+    """A mapping with known fields. `later` holds fields that Kubernetes knows and that are refused here, and why.
 
     A field that is null counts as not given, as in Kubernetes; so does a refused one that is false or empty.
     """

@@ -148,7 +148,7 @@ class EtcdStore:
 
     def _create(self, kind: Kind, accepted: Object) -> Object:
         key, value = storage_key(kind, name_of(accepted), namespace_of(accepted)), encode(accepted)
-        guards = {**self._namespace_guard(kind, accepted), **_node_guard(accepted, None)}
+        guards: Guards = {**self._namespace_guard(kind, accepted), **_node_guard(accepted, None)}
         while True:
             swap = self._swap(kind, key, accepted, value, 0, guards)
             if swap.done:

@@ -8,6 +8,7 @@ not answer, one is dropped.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -34,21 +35,22 @@ def build_event(
     reason: str,
     message: str,
     *,
-    type: str = NORMAL,
+    type: str = NORMAL,  # noqa: A002  (Kubernetes' word)
     component: str,
     host: str = "",
     now: float,
+    serial: int = 0,
 ) -> Object:
-    """A v1 Event about `involved` (any object). `reason` is one CamelCase word, `component` who says it, `host` its Node.
+    """A v1 Event about `involved` (any object). `reason` is one CamelCase word, `component` who says so, `host` where.
 
-    The name holds the time in nanoseconds, as in client-go.
+    The name holds the time in nanoseconds, as in client-go; `serial` tells apart what is said at one moment.
     """
     namespace = namespace_of(involved) or names.DEFAULT_NAMESPACE
     moment = format_time(now)
     return {
         "kind": "Event",
         "apiVersion": "v1",
-        "metadata": {"name": f"{name_of(involved)}.{int(now * 1e9):x}", "namespace": namespace},
+        "metadata": {"name": f"{name_of(involved)}.{int(now * 1e9) + serial:x}", "namespace": namespace},
         "involvedObject": _reference(involved),
         "reason": reason,
         "message": message if len(message) <= _LONGEST_MESSAGE else message[: _LONGEST_MESSAGE - 3] + "...",
@@ -82,14 +84,28 @@ class EventRecorder:
     def __init__(self, store: Store, component: str, *, host: str = "", clock: Callable[[], float] = time.time) -> None:
         self._store, self._component, self._host, self._clock = store, component, host, clock
         self._lock = threading.Lock()
+        self._serial = itertools.count()
         self._known: OrderedDict[tuple[str, ...], Object] = OrderedDict()
 
     def record(
-        self, involved: Mapping[str, Any], reason: str, message: str, *, type: str = NORMAL, host: str = ""
+        self,
+        involved: Mapping[str, Any],
+        reason: str,
+        message: str,
+        *,
+        type: str = NORMAL,  # noqa: A002  (Kubernetes' word)
+        host: str = "",
     ) -> None:
         """Say that something happened to `involved`; `host` is the Node on which, when the agent serves several."""
         event = build_event(
-            involved, reason, message, type=type, component=self._component, host=host or self._host, now=self._clock()
+            involved,
+            reason,
+            message,
+            type=type,
+            component=self._component,
+            host=host or self._host,
+            now=self._clock(),
+            serial=next(self._serial) % 1_000_000,
         )
         same = _sameness(event)
         with self._lock:  # one write at a time: two threads that say the same thing count two

@@ -23,6 +23,9 @@ ChangeFunction = Callable[[str, Object | None, Object | None], None]
 #: the names under which an object is found in an index: `lambda pod: [pod["spec"].get("nodeName", "")]`
 IndexFunction = Callable[[Object], Iterable[str]]
 
+#: name → key → object
+Index = dict[str, dict[str, Object]]
+
 
 class Informer:
     """All objects of a kind (in one namespace, when given). `start`, then read; `wait_synced` before relying on it."""
@@ -34,21 +37,23 @@ class Informer:
         self._store, self._namespace = store, namespace
         self._objects: dict[str, Object] = {}
         self._index_functions = dict(indexes or {})
-        self._indexes: dict[str, dict[str, dict[str, Object]]] = {name: {} for name in self._index_functions}
+        self._indexes: dict[str, Index] = {name: {} for name in self._index_functions}
         self._functions: list[ChangeFunction] = []
         self._changed = threading.Condition()
+        self._telling = threading.RLock()  # so that a function that is added hears of every object once, and in order
         self._synced = False
         self._watch: Watch | None = None
         self._thread: threading.Thread | None = None
         self._stopped = False
 
     def on_change(self, function: ChangeFunction) -> None:
-        """Call `function` for every change from now on, first for every object that is there already (before is then None)."""
-        with self._changed:
-            self._functions.append(function)
-            present = list(self._objects.items())
-        for key, obj in present:
-            function(key, None, obj)
+        """Call `function` for every object that is there, as if it were new, and then for every change."""
+        with self._telling:
+            with self._changed:
+                present = list(self._objects.items())
+                self._functions.append(function)
+            for key, obj in present:
+                function(key, None, obj)
 
     def start(self) -> None:
         """Begin to watch, in a thread of its own."""
@@ -99,7 +104,7 @@ class Informer:
         self.wait_for(lambda informer: informer.synced, timeout, f"the first list of {self.kind} objects")
 
     def wait_for(self, condition: Callable[[Informer], bool], timeout: float, what: str) -> None:
-        """Wait until `condition(self)` holds, looked at after every change; NotReady, naming `what`, after `timeout` seconds."""
+        """Wait until `condition(self)`, looked at after every change; NotReady naming `what` after `timeout` seconds."""
         end = time.monotonic() + timeout
         with self._changed:
             while not condition(self):
@@ -120,30 +125,25 @@ class Informer:
                 self._apply(change.object, gone=change.type == DELETED)
 
     def _apply(self, obj: Object, *, gone: bool) -> None:
-        key = key_of(obj)
-        with self._changed:
-            before = self._objects.pop(key, None) if gone else self._objects.get(key)
-            if not gone:
-                self._objects[key] = obj
-            for name, function in self._index_functions.items():
-                self._reindex(self._indexes[name], function, key, before, None if gone else obj)
-            functions = tuple(self._functions)
-            self._changed.notify_all()
-        for function in functions:
-            function(key, before, None if gone else obj)
+        key, after = key_of(obj), None if gone else obj
+        with self._telling:
+            with self._changed:
+                before = self._objects.pop(key, None)
+                if after is not None:
+                    self._objects[key] = after
+                for name, names_of in self._index_functions.items():
+                    _reindex(self._indexes[name], names_of, key, before, after)
+                self._changed.notify_all()
+            for function in self._functions:
+                function(key, before, after)
 
-    @staticmethod
-    def _reindex(
-        index: dict[str, dict[str, Object]],
-        function: IndexFunction,
-        key: str,
-        before: Object | None,
-        after: Object | None,
-    ) -> None:
-        for name in function(before) if before is not None else ():
-            entries = index[name]
-            entries.pop(key, None)
-            if not entries:
-                del index[name]
-        for name in function(after) if after is not None else ():
+
+def _reindex(index: Index, names_of: IndexFunction, key: str, before: Object | None, after: Object | None) -> None:
+    for name in names_of(before) if before is not None else ():
+        entries = index[name]
+        entries.pop(key, None)
+        if not entries:
+            del index[name]
+    if after is not None:
+        for name in names_of(after):
             index.setdefault(name, {})[key] = after

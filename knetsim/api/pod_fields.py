@@ -100,9 +100,9 @@ _VOLUME = fields(
     required=("name",),
     later=_later(
         f"this source of a volume {_NOT_YET}; emptyDir is",
-        "awsElasticBlockStore azureDisk azureFile cephfs cinder configMap csi downwardAPI ephemeral fc flexVolume flocker"
-        " gcePersistentDisk gitRepo glusterfs hostPath image iscsi nfs persistentVolumeClaim photonPersistentDisk"
-        " portworxVolume projected quobyte rbd scaleIO secret storageos vsphereVolume",
+        "awsElasticBlockStore azureDisk azureFile cephfs cinder configMap csi downwardAPI ephemeral fc flexVolume"
+        " flocker gcePersistentDisk gitRepo glusterfs hostPath image iscsi nfs persistentVolumeClaim"
+        " photonPersistentDisk portworxVolume projected quobyte rbd scaleIO secret storageos vsphereVolume",
     ),
 )
 
@@ -120,8 +120,8 @@ _SECURITY_CONTEXT = fields(
     {},
     later=_later(
         _NOT_YET,
-        "appArmorProfile fsGroup fsGroupChangePolicy runAsGroup runAsNonRoot runAsUser seLinuxChangePolicy seLinuxOptions"
-        " seccompProfile supplementalGroups supplementalGroupsPolicy sysctls windowsOptions",
+        "appArmorProfile fsGroup fsGroupChangePolicy runAsGroup runAsNonRoot runAsUser seLinuxChangePolicy"
+        " seLinuxOptions seccompProfile supplementalGroups supplementalGroupsPolicy sysctls windowsOptions",
     ),
 )
 

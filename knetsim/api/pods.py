@@ -1,4 +1,4 @@
-"""Pods as a kube-apiserver stores them: their defaults, what may change in a running one, and how long one may take to end.
+"""Pods as a kube-apiserver stores them: their defaults, what may change in one that runs, how long it may take to end.
 
 Pure; used where no API server does it. Sources: Kubernetes' pkg/apis/core/v1/defaults.go,
 pkg/registry/core/pod/strategy.go, pkg/apis/core/validation (ValidatePodUpdate), pkg/apis/core/helper/qos, admission

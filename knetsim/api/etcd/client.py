@@ -115,7 +115,7 @@ class Etcd:
         return swap.revision if swap.done else None
 
     def delete(self, key: str, *, revision: int | None = None) -> bool:
-        """Delete a key, when `revision` is given only if that is its last change; whether there was something to delete.
+        """Delete a key, when `revision` is given only if that is its last change; whether there was one to delete.
 
         After a lost answer that may be unknown: then False without a revision, True with one.
         """
