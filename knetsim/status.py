@@ -1,0 +1,150 @@
+"""The shape of what `knetsim status -o json` and `knetsim ls -o json` print, and `Simulation.status()` returns; data.
+
+Programs may rely on these keys: keys are added, never renamed. Names are those of the Mininet hosts (`C0w1`) unless a
+field says otherwise; paths are as seen inside the simulation; empty text and None stand for what is not known (yet).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+State = Literal["starting", "ready", "degraded", "stopping"]
+
+
+class DaemonState(TypedDict):
+    """A supervised program on a host."""
+
+    name: str  # host and program: "C0w1/flanneld"
+    pid: int | None  # inside the simulation; None while it is down
+    running: bool
+    restarts: int  # since the simulation started
+    lastExit: str  # how it ended last: "exit 1", "signal 9 (SIGKILL)"; empty when it never did
+    log: str  # path of its log file
+
+
+class MemberState(TypedDict):
+    """An etcd member."""
+
+    name: str  # as etcd knows it, "C0e1"
+    host: str  # the Mininet host it runs on
+    address: str  # on the underlay: "10.1.0.1"
+    pid: int | None
+    healthy: bool  # it answered, and a majority stands behind it
+    restarts: int
+    leader: bool
+
+
+class EtcdState(TypedDict):
+    """The etcd of a cluster."""
+
+    healthy: int  # how many members are
+    members: list[MemberState]
+
+
+class WorkerState(TypedDict):
+    """A worker."""
+
+    name: str  # the Mininet host: "C0w1"
+    node: str  # the Kubernetes Node: "c0w1"
+    address: str  # on the underlay: "10.1.1.1"
+    ready: bool  # its Node's condition Ready
+    agent: str  # who runs the pod network here: "flanneld" | "embedded"
+    cni: str  # who wires pods here: "plugins" | "native"
+    podSubnet: str  # its lease: "11.10.16.0/20"
+    pods: int  # bound to it
+    daemons: list[DaemonState]
+
+
+class PodState(TypedDict):
+    """A pod, as its object says."""
+
+    namespace: str
+    name: str
+    worker: str  # empty while it is bound to none
+    ip: str
+    phase: str  # Pending, Running, Succeeded, Failed, Unknown; "Terminating" once it is being deleted
+    ready: bool
+    restarts: int  # of all its containers
+    ageSeconds: float
+
+
+class AgentState(TypedDict):
+    """The pod network's agent on one worker."""
+
+    worker: str
+    agent: str  # "flanneld" | "embedded"
+    healthy: bool  # it holds a lease, and what it applied is what etcd says
+    lease: str  # "11.10.16.0/20"
+    repairs: int  # how often it found the kernel changed by somebody else and put it right
+    detail: str  # what is wrong, or empty
+
+
+class PodNetworkState(TypedDict):
+    """The pod network of a cluster."""
+
+    backend: str  # "vxlan" | "host-gw"
+    vni: int  # of vxlan
+    port: int  # UDP, of vxlan
+    network: str  # "11.0.0.0/8"
+    leases: int  # how many etcd holds
+    agentStates: list[AgentState]
+
+
+class ClusterState(TypedDict):
+    """A cluster."""
+
+    name: str  # "C0"
+    controlPlane: str  # "none" (pods are bound as they are written) | "embedded" | "kubernetes"
+    etcd: EtcdState
+    workers: list[WorkerState]
+    pods: list[PodState]
+    podNetwork: PodNetworkState
+
+
+class SwitchState(TypedDict):
+    """A switch of the underlay."""
+
+    name: str  # "C0s0"
+    ports: int  # links that end here
+
+
+class ProblemState(TypedDict):
+    """Something that is not as it should be."""
+
+    object: str  # what it is about: "C0e2/etcd", "pod C0/default/c1"
+    what: str
+    hint: str  # what to try, or empty
+
+
+class OrphanState(TypedDict):
+    """A kernel object or process inside the simulation that has no owner; there should be none."""
+
+    kind: str  # "link", "netns", "process", "mount", "nft table"
+    name: str
+    where: str  # the host it was found on
+
+
+class Status(TypedDict):
+    """A running simulation."""
+
+    name: str
+    state: State
+    scenario: str  # the file, or the name of a built-in one
+    uptimeSeconds: float
+    clusters: list[ClusterState]
+    switches: list[SwitchState]
+    problems: list[ProblemState]
+    orphans: list[OrphanState]
+
+
+class Summary(TypedDict):
+    """One line of `knetsim ls`."""
+
+    name: str
+    state: Literal["starting", "ready", "degraded", "stopping", "crashed"]  # crashed: the next start sweeps it
+    scenario: str
+    clusters: int | None  # None while it does not answer
+    workers: int | None
+    pods: int | None
+    uptimeSeconds: float | None
+    pid: int | None  # of `knetsim up`, on the host
