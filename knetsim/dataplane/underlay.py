@@ -138,7 +138,7 @@ class NetlinkIntf(Intf):  # type: ignore[misc]
     """An end of a link. It is made with its addresses, so configuring it sends nothing."""
 
     def __init__(self, name: str, index: int, **params: Any) -> None:
-        self.index = index
+        self.index, self.mtu = index, MTU
         super().__init__(name, **params)
 
     def config(self, mac: str | None = None, ip: str | None = None, up: bool = True, **_: Any) -> dict[str, Any]:

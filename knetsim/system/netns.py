@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from knetsim.system import linux
 
@@ -48,17 +49,17 @@ class Namespaces:
         return self.fds["net"]
 
     @classmethod
-    def of_process(cls, name: str, pid: int, kinds: tuple[str, ...] = _ENTER_KINDS) -> Namespaces:
+    def of_process(cls, name: str, pid: int, kinds: tuple[str, ...] = _ENTER_KINDS) -> Self:
         """The namespaces of a running process; ProcessLookupError or FileNotFoundError when it is gone."""
         return cls._opened(name, f"/proc/{pid}/ns", kinds)
 
     @classmethod
-    def of_thread(cls, name: str, kinds: tuple[str, ...] = _ENTER_KINDS) -> Namespaces:
+    def of_thread(cls, name: str, kinds: tuple[str, ...] = _ENTER_KINDS) -> Self:
         """The namespaces in which the calling thread stands."""
         return cls._opened(name, "/proc/thread-self/ns", kinds)
 
     @classmethod
-    def _opened(cls, name: str, directory: str, kinds: tuple[str, ...]) -> Namespaces:
+    def _opened(cls, name: str, directory: str, kinds: tuple[str, ...]) -> Self:
         fds: dict[str, int] = {}
         try:
             for kind in kinds:
@@ -81,10 +82,17 @@ class Namespaces:
             os.close(fd)
 
 
+class _HomeNamespaces(Namespaces):
+    """Let go of by themselves, when the thread ends whose home they are."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class _Home(threading.local):
     """Where a thread stood before it first entered elsewhere."""
 
-    namespaces: Namespaces | None = None
+    namespaces: _HomeNamespaces | None = None
 
 
 _home = _Home()
@@ -92,12 +100,13 @@ _home = _Home()
 
 def _thread_home() -> Namespaces:
     if _home.namespaces is None:
-        linux.unshare(linux.CLONE_FS)
-        _home.namespaces = Namespaces.of_thread("home", ("pid", *_ENTER_KINDS))
+        _home.namespaces = _HomeNamespaces.of_thread("home", ("pid", *_ENTER_KINDS))
     return _home.namespaces
 
 
 def _go(target: Namespaces, kinds: tuple[str, ...]) -> None:
+    if "mnt" in kinds:
+        linux.unshare(linux.CLONE_FS)  # a thread started by this one shares its root directory again; else this costs nothing
     for kind in kinds:
         linux.setns(target.fds[kind], KINDS[kind])
 

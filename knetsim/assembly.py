@@ -1,0 +1,205 @@
+"""How a cluster is put together and brought up: hosts, etcd, store, pod network, kubelet, in this order.
+
+`ClusterAssembly` is the part of `Cluster` that users do not type at. Each step waits for facts, and tells what for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from knetsim import names
+from knetsim.api.etcd import Etcd
+from knetsim.api.etcd_store import EtcdStore
+from knetsim.api.events import WARNING, EventRecorder
+from knetsim.api.informer import Informer
+from knetsim.control.embedded import ensure_namespaces, write_pod
+from knetsim.dataplane.underlay import BridgeSwitch, HostNode, Underlay
+from knetsim.node.etcd import EtcdMember, client_url, read_health
+from knetsim.node.kubelet import Kubelet
+from knetsim.node.pod_network import PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
+from knetsim.node.worker import Worker
+from knetsim.scenario import ClusterSpec, Manifest, Scenario
+from knetsim.system.daemon import Daemon, Supervisor
+from knetsim.system.programs import PLUGIN_DIRECTORIES, find_plugin, find_program, require_program
+from knetsim.system.wait import wait_until
+
+ETCD_DEADLINE = 60.0
+NETWORK_DEADLINE = 90.0
+NODES_DEADLINE = 60.0
+PODS_DEADLINE = 180.0
+#: the chain of `cni: plugins`
+CNI_CHAIN = ("flannel", "bridge", "host-local")
+
+
+class Progress(Protocol):
+    """Who is told how the start goes on; see `knetsim.simulation.Progress`."""
+
+    def step(self, name: str, text: str) -> None: ...
+    def done(self, name: str, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterParts:
+    """What all clusters of a simulation share."""
+
+    net: Underlay
+    supervisor: Supervisor
+    progress: Progress
+    scenario: Scenario
+    repair: bool
+
+
+class ClusterAssembly:
+    """The machinery of one cluster."""
+
+    etcd: Etcd
+    store: EtcdStore
+    events: EventRecorder
+    kubelet: Kubelet
+    pods: Informer
+    network: PodNetworkAgents
+
+    def __init__(self, spec: ClusterSpec, parts: ClusterParts) -> None:
+        self.spec, self.name, self._parts = spec, spec.name, parts
+        self.members: list[EtcdMember] = []
+        self.workers: list[Worker] = []
+
+    # --- hosts --------------------------------------------------------------------------------------------------------
+
+    def build(self, hosts_file: str) -> BridgeSwitch:
+        """Make the cluster's hosts on its switch, which is returned to be linked to the others."""
+        net, length = self._parts.net, self._parts.scenario.underlay.network.prefixlen
+        switch: BridgeSwitch = net.addSwitch(names.cluster_switch(self.name))
+        addresses = {host: f"{address}/{length}" for host, address in self.spec.host_addresses().items()}
+        for number in range(1, self.spec.etcd.members + 1):
+            host = names.etcd_host(self.name, number)
+            member = self._add_host(host, EtcdMember, addresses[host], hosts_file, cluster=self.name)
+            self.members.append(member)
+            net.addLink(member, switch)
+        host = names.control_plane_host(self.name)
+        net.addLink(self._add_host(host, HostNode, addresses[host], hosts_file), switch)
+        for worker_spec in self.spec.workers:
+            host = names.worker_host(self.name, worker_spec.name)
+            worker = self._add_host(
+                host, Worker, addresses[host], hosts_file, cluster=self, short_name=worker_spec.name
+            )
+            self.workers.append(worker)
+            net.addLink(worker, switch)
+        return switch
+
+    def _add_host(self, name: str, cls: type[HostNode], ip: str, hosts_file: str, **params: Any) -> Any:
+        """A host with its directory and the files it sees as its own."""
+        directory = Path(names.host_directory(name))
+        directory.mkdir()
+        endpoints = ",".join(client_url(str(address)) for address in self.spec.etcd_addresses())
+        for file, text in (
+            ("hosts", hosts_file),
+            ("resolv.conf", "# no name server in this version of knetsim; /etc/hosts names the hosts\noptions attempts:1\n"),
+            ("etcd-endpoints", endpoints + "\n"),
+        ):
+            (directory / file).write_text(text)
+        shown = {str(directory / file): f"/etc/{file}" for file in ("hosts", "resolv.conf") if Path(f"/etc/{file}").exists()}
+        return self._parts.net.addHost(name, cls=cls, ip=ip, mounts=shown, **params)
+
+    def owns_host(self, host: str) -> bool:
+        """Whether a host of that name is in this cluster."""
+        return host in self.spec.host_addresses()
+
+    # --- start --------------------------------------------------------------------------------------------------------
+
+    def start(self, manifests: Sequence[Manifest]) -> None:
+        """Bring the cluster up, apply the manifests and wait until their pods are ready."""
+        self._start_etcd()
+        self._start_network()
+        self._start_kubelet()
+        self._apply(manifests)
+
+    def _start_etcd(self) -> None:
+        progress, supervisor = self._parts.progress, self._parts.supervisor
+        total = len(self.members)
+        progress.step(self.name, f"{total} etcd members")
+        program = str(require_program("etcd"))
+        for member in self.members:
+            supervisor.start(member.build_spec(program, self.members, token=self.name))
+        wait_until(f"etcd of {self.name}", self._unhealthy_members, ETCD_DEADLINE, hint="see etcd.log in the member's directory")
+        self.etcd = Etcd([f"unix:{names.etcd_socket(member.name)}" for member in self.members])
+        progress.done(self.name, f"etcd: {total} of {total} members healthy")
+        self.store = EtcdStore(self.etcd)
+        ensure_namespaces(self.store)
+        self.events = EventRecorder(self.store, "knetsim")
+
+    def _unhealthy_members(self) -> str:
+        for member in self.members:
+            if why := read_health(names.etcd_socket(member.name)):
+                return f"{member.name}: {why}"
+        return ""
+
+    def _start_network(self) -> None:
+        progress = self._parts.progress
+        progress.step(self.name, "the pod network of every worker")
+        programs = find_programs()
+        specs = {names.worker_host(self.name, spec.name): spec for spec in self.spec.workers}
+        chosen = choose_parts([(worker, specs[worker.name].agent, specs[worker.name].cni) for worker in self.workers], programs)
+        self.network = PodNetworkAgents(
+            self.name,
+            build_config(self.spec.pod_network),
+            chosen,
+            programs,
+            self.etcd,
+            [client_url(member.address) for member in self.members],
+            self._parts.supervisor,
+            repair=self._parts.repair,
+        )
+        self.network.start()
+        self.network.wait_ready(NETWORK_DEADLINE)
+        progress.done(self.name, f"pod network: {explain_choice(chosen)}")
+
+    def _start_kubelet(self) -> None:
+        raise NotImplementedError
+
+    def _apply(self, manifests: Sequence[Manifest]) -> None:
+        progress = self._parts.progress
+        if not manifests:
+            return
+        progress.step(self.name, f"{len(manifests)} objects of the manifests")
+        for manifest in manifests:
+            if manifest.object.get("kind") == "Pod":
+                write_pod(self.store, manifest.object)
+            else:
+                self.store.create(manifest.object)
+        pods = len(self.pods)
+        self.kubelet.wait_pods_ready(PODS_DEADLINE)
+        progress.done(self.name, f"{pods} pods ready")
+
+    def stop(self) -> None:
+        """Stop agents, then daemons."""
+        raise NotImplementedError
+
+    def daemon_ended(self, host: str, daemon: Daemon) -> None:
+        """Tell, as an Event, that a daemon ended and is started again."""
+        involved = {"kind": "Node", "apiVersion": "v1", "metadata": {"name": names.node_name(host)}}
+        program = daemon.spec.name.partition("/")[2]
+        self.events.record(
+            involved, "DaemonEnded", f"{program} ended ({daemon.last_exit}); it is started again", type=WARNING
+        )
+
+
+def find_programs() -> Programs:
+    """The real parts of a pod network that are installed here."""
+    whole = all(find_plugin(name) is not None for name in CNI_CHAIN)
+    return Programs(find_program("flanneld"), PLUGIN_DIRECTORIES if whole else ())
+
+
+def explain_choice(networks: Iterable[WorkerNetwork]) -> str:
+    """`3 workers with flanneld, CNI plugins` or, mixed, each count."""
+    counts: dict[str, int] = {}
+    for network in networks:
+        cni = "CNI plugins" if network.cni == "plugins" else "native wiring"
+        words = f"{network.agent}, {cni}" if network.agent == "flanneld" else f"the {network.agent} agent, {cni}"
+        counts[words] = counts.get(words, 0) + 1
+    return "; ".join(f"{count} workers with {words}" for words, count in counts.items())
+
+

@@ -1,0 +1,176 @@
+"""A cluster: its hosts, its etcd, its agents, and what users type at it (`py C0.get("w1")`).
+
+Assembled here: etcd members → store → pod network (flanneld or the embedded agent, worker by worker) → kubelet. Calls
+that change something write an object and wait until the agents have made it true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from knetsim import names
+from knetsim.assembly import ClusterAssembly, ClusterParts
+from knetsim.control.embedded import write_pod
+from knetsim.errors import KnetsimError, NotFound, NotReady
+from knetsim.node.worker import Worker
+from knetsim.system.netns import Namespaces
+from knetsim.system.ping import ping
+from knetsim.system.run import run
+
+POD_DEADLINE = 60.0
+#: a command that a human typed may run as long as it likes
+_COMMAND_DEADLINE = 24 * 3600.0
+
+
+class Cluster(ClusterAssembly):
+    """One simulated cluster; `name` is `C0`."""
+
+    # --- what users type ----------------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> Worker:
+        """The worker `w1` (also `C0w1`, `c0w1`). NotFound."""
+        for worker in self.workers:
+            if name.lower() in (worker.short_name, worker.node_name):
+                return worker
+        known = [worker.short_name for worker in self.workers]
+        raise NotFound(f"no worker '{name}' in {self.name}", hint=names.did_you_mean(name, known))
+
+    def create_pod(
+        self,
+        pod: str,
+        *,
+        worker: Worker | None = None,
+        namespace: str = names.DEFAULT_NAMESPACE,
+        command: list[str] | None = None,
+        image: str = "registry.k8s.io/pause:3.10",
+    ) -> str:
+        """Create a pod, on `worker` or where there is room, wait until it is ready, and return its address.
+
+        ObjectError, AlreadyExists; NotReady, with the pod's own words, when it does not become ready.
+        """
+        container: dict[str, Any] = {"name": "pause" if command is None else "main", "image": image}
+        if command is not None:
+            container["command"] = command
+        spec: dict[str, Any] = {"containers": [container]}
+        if worker is not None:
+            spec["nodeName"] = worker.node_name
+        metadata = {"name": pod, "namespace": namespace}
+        write_pod(self.store, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        self.kubelet.wait_pods_ready(POD_DEADLINE, [(namespace, pod)])
+        return self.pod_ip(pod, namespace=namespace)
+
+    def delete_pod(
+        self, pod: str, *, worker: Worker | None = None, namespace: str = names.DEFAULT_NAMESPACE
+    ) -> None:
+        """Delete a pod and wait until nothing of it is left. NotFound."""
+        uid = self._pod(pod, worker, namespace)["metadata"]["uid"]
+        self.store.delete("Pod", pod, namespace, uid=uid)
+        self.kubelet.wait_pod_gone(namespace, pod, uid, POD_DEADLINE)
+
+    def exec_pod(
+        self, pod: str, command: str, *, worker: Worker | None = None, namespace: str = names.DEFAULT_NAMESPACE
+    ) -> str:
+        """Run a shell command in a pod; what it printed, once it has ended. NotFound."""
+        self._pod(pod, worker, namespace)
+        place = self.kubelet.exec_place(namespace, pod)
+        try:
+            return run(["sh", "-c", command], place=place, check=False, merge=True, timeout=_COMMAND_DEADLINE, cwd="/").output
+        finally:
+            place.close()
+
+    def start_in_pod(
+        self, pod: str, command: str, *, worker: Worker | None = None, namespace: str = names.DEFAULT_NAMESPACE
+    ) -> int:
+        """Start a shell command in a pod; its pid. It ends by itself or with the pod. NotFound."""
+        self._pod(pod, worker, namespace)
+        return self.kubelet.start_in_pod(namespace, pod, ["sh", "-c", command])
+
+    def pod_ip(self, pod: str, *, worker: Worker | None = None, namespace: str = names.DEFAULT_NAMESPACE) -> str:
+        """A pod's address. NotFound, NotReady while it has none."""
+        address = self._pod(pod, worker, namespace).get("status", {}).get("podIP")
+        if not address:
+            raise NotReady(f"pod {pod} has no address yet", self.name)
+        return str(address)
+
+    def pod_names(self, worker: Worker, namespace: str = names.DEFAULT_NAMESPACE) -> list[str]:
+        """The pods of a namespace on a worker."""
+        return sorted(
+            pod["metadata"]["name"]
+            for pod in self.pods.items()
+            if pod["spec"].get("nodeName") == worker.node_name and pod["metadata"]["namespace"] == namespace
+        )
+
+    def kp_vip_add(self, vip: str, pods: list[str]) -> None:
+        """The first knetsim's VIPs; refused in this version."""
+        raise self._not_yet("kp_vip_add", "Services")
+
+    def kp_vip_del(self, vip: str) -> None:
+        """The first knetsim's VIPs; refused in this version."""
+        raise self._not_yet("kp_vip_del", "Services")
+
+    def start_skupper(self) -> None:
+        """The first knetsim's link between clusters; refused in this version."""
+        raise self._not_yet("start_skupper", "Skupper")
+
+    def _not_yet(self, call: str, what: str) -> KnetsimError:
+        return KnetsimError(f"{call} is not here yet", self.name, f"this version has pods and their network, not {what}")
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.name}: {', '.join(worker.name for worker in self.workers)}>"
+
+    # --- pods ---------------------------------------------------------------------------------------------------------
+
+    def _pod(self, pod: str, worker: Worker | None, namespace: str) -> dict[str, Any]:
+        found = self.pods.get(namespace, pod)
+        if found is None:
+            known = [other["metadata"]["name"] for other in self.pods.items() if other["metadata"]["namespace"] == namespace]
+            raise NotFound(f"no pod '{pod}' in {self.name}, namespace {namespace}", hint=names.did_you_mean(pod, known))
+        if worker is not None and found["spec"].get("nodeName") != worker.node_name:
+            home = found["spec"].get("nodeName", "no worker yet")
+            raise NotFound(f"pod '{pod}' is not on {worker.name}", why=f"it is on {home}")
+        return found
+
+    def require_pod_on(self, worker: Worker, namespace: str, pod: str) -> None:
+        """NotFound unless the pod is on that worker."""
+        self._pod(pod, worker, namespace)
+
+    def pod_place(self, namespace: str, pod: str, container: str | None) -> tuple[Namespaces, Worker]:
+        """Where commands for a pod run (the caller closes it), and its worker. NotFound."""
+        found = self._pod(pod, None, namespace)
+        return self.kubelet.exec_place(namespace, pod, container), self.get(found["spec"].get("nodeName", ""))
+
+    def pod_addresses(self) -> dict[str, str]:
+        """The addresses of all pods that have one, by name (`namespace/name` outside `default`)."""
+        addresses = {}
+        for pod in self.pods.items():
+            address = pod.get("status", {}).get("podIP")
+            if address and "deletionTimestamp" not in pod["metadata"]:
+                addresses[_pod_word(pod)] = address
+        return dict(sorted(addresses.items()))
+
+    def ping_pods(self, addresses: dict[str, str]) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
+        """For each pod: which of the others answered it."""
+        for name in addresses:
+            namespace, _, pod = name.rpartition("/")
+            place = self.kubelet.exec_place(namespace or names.DEFAULT_NAMESPACE, pod)
+            try:
+                others = {other: address for other, address in addresses.items() if other != name}
+                times = ping(place, list(others.values()))
+                yield name, [(other, times[address] is not None) for other, address in others.items()]
+            finally:
+                place.close()
+
+    def pod_count(self) -> int:
+        """How many pods there are."""
+        return sum(1 for _ in self.pods.items())
+
+
+def _pod_word(pod: dict[str, Any]) -> str:
+    """`c1`, or `web/c1` outside the namespace `default`."""
+    metadata = pod["metadata"]
+    name, namespace = metadata["name"], metadata["namespace"]
+    return name if namespace == names.DEFAULT_NAMESPACE else f"{namespace}/{name}"
+
+
+__all__ = ["Cluster", "ClusterParts"]

@@ -1,0 +1,117 @@
+"""A real simulation as a fixture: started as a user starts it, asked as other terminals ask it, ended, nothing left."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from knetsim.names import HOST_STATE
+from knetsim.system import rpc, sandbox
+from knetsim.system.state import StateDirectory
+
+KNETSIM = [sys.executable, "-m", "knetsim.cli.main"]
+CHECKOUT = Path(__file__).resolve().parents[2]
+START_SECONDS = 180
+
+
+def knetsim(*words: str, timeout: float = 60, check: bool = True, input: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user would."""
+    result = subprocess.run(
+        [*KNETSIM, *words], capture_output=True, text=True, timeout=timeout, input=input, cwd=CHECKOUT, check=False
+    )
+    if check and result.returncode != 0:
+        raise AssertionError(f"knetsim {' '.join(words)} ended with {result.returncode}:\n{result.stdout}{result.stderr}")
+    return result
+
+
+class Lab:
+    """A running simulation."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.directory = StateDirectory(Path(HOST_STATE) / name)
+
+    def exec(self, target: str, *argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """`knetsim exec TARGET -- ARGV…`"""
+        return knetsim("exec", "--name", self.name, target, "--", *argv, check=check, timeout=timeout)
+
+    def line(self, text: str, check: bool = True) -> str:
+        """A line at the mininet> prompt; what it printed."""
+        answer, _ = rpc.call(self.directory.control_socket, "line", timeout=180, line=text)
+        assert not check or answer["code"] == 0, f"mininet> {text}\nended with {answer['code']}:\n{answer['output']}"
+        return str(answer["output"])
+
+    def py(self, expression: str, check: bool = True) -> str:
+        """`py EXPRESSION` at the prompt."""
+        return self.line(f"py {expression}", check).rstrip("\n")
+
+    def status(self) -> dict[str, Any]:
+        """`knetsim status -o json`, without a process."""
+        answer, _ = rpc.call(self.directory.control_socket, "status")
+        assert isinstance(answer, dict)
+        return answer
+
+    def daemon(self, name: str) -> dict[str, Any]:
+        """A daemon's status by its name, `C0w1/flanneld`."""
+        found = [daemon for daemon in _daemons(self.status()) if daemon["name"] == name]
+        assert found, f"no daemon {name}"
+        return found[0]
+
+    def host_pid(self, inner: int) -> int:
+        """The pid by which the host knows a process of the simulation."""
+        init = self.identity().init
+        for path in Path("/proc").iterdir():
+            if path.name.isdigit():
+                try:
+                    status = (path / "status").read_text()
+                except OSError:
+                    continue
+                pids = next(line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
+                same = os.path.samefile(path / "ns/pid", f"/proc/{init}/ns/pid")
+                if same and int(pids[-1]) == inner:
+                    return int(path.name)
+        raise AssertionError(f"no process {inner} in {self.name}")
+
+    def identity(self) -> Any:
+        """Who the simulation is on the host."""
+        identity = self.directory.identity()
+        assert identity is not None
+        return identity
+
+
+def _daemons(status: Any) -> Iterator[dict[str, Any]]:
+    """Every daemon anywhere in a status."""
+    if isinstance(status, dict):
+        if "lastExit" in status:
+            yield status
+        for value in status.values():
+            yield from _daemons(value)
+    elif isinstance(status, list):
+        for value in status:
+            yield from _daemons(value)
+
+
+@contextmanager
+def running(scenario: str, tmp_path: Path, *options: str) -> Iterator[Lab]:
+    """A simulation of `scenario` (YAML text, or the name of one that comes along), ended at the end of the block."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    if "\n" in scenario:
+        file = tmp_path / "scenario.yaml"
+        file.write_text(textwrap.dedent(scenario))
+        scenario = str(file)
+    lab = Lab(name)
+    try:
+        knetsim("up", scenario, "--name", name, "--detach", *options, timeout=START_SECONDS)
+        yield lab
+    finally:
+        if lab.directory.path.exists():
+            sandbox.stop(lab.directory, 20)
+    assert not lab.directory.path.exists()
