@@ -5,16 +5,13 @@ What they do to a whole machine (Debian packages, an environment from nothing) i
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 import shutil
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [ROOT / "utils" / name for name in ("setup", "run", "test", "knetsim", "exec")] + [ROOT / ".ci/run"]
@@ -95,21 +92,6 @@ def in_bash(checkout: Path, source: str, script: str, path: Path | None = None) 
     return call("bash", "-c", lines, path=path)
 
 
-def pins(name: str) -> dict[str, str]:
-    """The lines of a requirements file: package (normalised) → version."""
-    found = {}
-    for line in (ROOT / name).read_text().splitlines():
-        words = line.split("#")[0].strip()
-        if words:
-            package, version = words.split("==")
-            found[canonical(package)] = version
-    return found
-
-
-def canonical(package: str) -> str:
-    return re.sub(r"[-_.]+", "-", package).lower()
-
-
 # --- the scripts themselves
 
 
@@ -145,38 +127,6 @@ def test_help_is_the_comment_on_top_and_changes_nothing(checkout: Path, name: st
 @pytest.mark.parametrize("words", ["--tool", "--tools", "--tools /no/such/directory", "--only-tools --quick", "quick"])
 def test_setup_refuses_wrong_arguments(checkout: Path, words: str) -> None:
     assert call(checkout / "utils/setup", *words.split()).returncode == 2
-
-
-# --- pins
-
-
-def test_every_dependency_has_a_pin_in_its_range() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    runtime, tests = pins("requirements.txt"), pins("requirements-test.txt")
-    for line in project["dependencies"]:
-        requirement = Requirement(line)
-        assert requirement.specifier.contains(runtime[canonical(requirement.name)]), line
-    for line in project["optional-dependencies"]["test"]:
-        requirement = Requirement(line)
-        assert requirement.specifier.contains(tests[canonical(requirement.name)]), line
-    assert not runtime.keys() & tests.keys()
-
-
-def test_what_debian_must_bring_is_not_pinned() -> None:
-    pinned = pins("requirements.txt").keys() | pins("requirements-test.txt").keys()
-    assert not pinned & {"protobuf", "grpcio", "etcd3", "mininet", "nftables", "cslab-etcd3"}
-
-
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-test.txt"])
-def test_pins_are_closed_and_are_what_runs_here(name: str) -> None:
-    """pip installs them with --no-deps: what a package needs must be pinned too."""
-    known = pins("requirements.txt") | pins(name)
-    for package, version in pins(name).items():
-        assert importlib.metadata.version(package) == version
-        for line in importlib.metadata.requires(package) or []:
-            requirement = Requirement(line)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                assert requirement.specifier.contains(known[canonical(requirement.name)]), f"{package}: {line}"
 
 
 # --- utils/knetsim, utils/exec, utils/run, utils/test
@@ -410,8 +360,11 @@ def test_programs_of_the_user_are_taken_if_they_answer(checkout: Path, fake_bin:
     assert build(checkout, fake_bin) == ["everything is set up"], "what the user gave stays"
 
 
-def test_another_program_under_the_name_is_refused(checkout: Path, fake_bin: Path, tmp_path: Path) -> None:
-    write_program(tmp_path / "mine/flanneld", "#!/bin/sh\necho 'BusyBox v1.35.0'\n")
+@pytest.mark.parametrize("lines", ["echo 'BusyBox v1.35.0'", "echo v0.28.4; kill -SEGV $$", "exit 0"])
+def test_another_or_a_broken_program_under_the_name_is_refused(
+    checkout: Path, fake_bin: Path, tmp_path: Path, lines: str
+) -> None:
+    write_program(tmp_path / "mine/flanneld", f"#!/bin/bash\n{lines}\n")
     said = build(checkout, fake_bin, "--tools", str(tmp_path / "mine"))
     assert any("flanneld is refused" in line for line in said)
     assert any("nothing was taken" in line for line in said)

@@ -1,0 +1,57 @@
+"""What is installed: pins that fit the ranges, are complete, and leave to Debian what is Debian's."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pins(name: str) -> dict[str, str]:
+    """The lines of a requirements file: package (normalised) → version."""
+    found = {}
+    for line in (ROOT / name).read_text().splitlines():
+        words = line.split("#")[0].strip()
+        if words:
+            package, version = words.split("==")
+            found[canonical(package)] = version
+    return found
+
+
+def canonical(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def test_every_dependency_has_a_pin_in_its_range() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    runtime, tests = pins("requirements.txt"), pins("requirements-test.txt")
+    for line in project["dependencies"]:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(runtime[canonical(requirement.name)]), line
+    for line in project["optional-dependencies"]["test"]:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(tests[canonical(requirement.name)]), line
+    assert not runtime.keys() & tests.keys()
+
+
+def test_what_debian_must_bring_is_not_pinned() -> None:
+    pinned = pins("requirements.txt").keys() | pins("requirements-test.txt").keys()
+    assert not pinned & {"protobuf", "grpcio", "etcd3", "mininet", "nftables", "cslab-etcd3"}
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-test.txt"])
+def test_pins_are_closed_and_are_what_runs_here(name: str) -> None:
+    """pip installs them with --no-deps: what a package needs must be pinned too."""
+    known = pins("requirements.txt") | pins(name)
+    for package, version in pins(name).items():
+        assert importlib.metadata.version(package) == version
+        for line in importlib.metadata.requires(package) or []:
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                assert requirement.specifier.contains(known[canonical(requirement.name)]), f"{package}: {line}"
