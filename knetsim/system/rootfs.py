@@ -1,0 +1,166 @@
+"""The file system that a container sees: this machine's, as if it were the container's image, with nothing shared.
+
+Real containers: an image's layers below, a writable layer on top (overlayfs), /proc, /sys and /dev of their own,
+/etc/hosts and /etc/resolv.conf bound in by the kubelet, volumes at their mount paths. Ours: the machine's root
+directory is the one layer below; the layer on top is a tmpfs to which nothing but the mount namespace refers,
+so it is gone with the container and no file is ever written to the machine. Because the top layer takes mount points
+too, a volume can be at any path. Measured: about 0.6 ms, of which overlayfs is 0.1 ms.
+
+Where overlayfs is impossible (not in the kernel; already stacked twice, as in a container inside a container), the
+machine's root directory is bound read-only instead, which `build_root` says; a volume then needs a mount point that is
+there.
+
+To see it by hand: `mount` inside the container; mount(8), pivot_root(2), Documentation/filesystems/overlayfs.rst.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from knetsim.errors import KnetsimError
+from knetsim.system import linux
+
+#: where the container has something of its own: nothing that is mounted there on the machine is shown
+_OWN = ("/proc", "/sys", "/dev", "/run", "/tmp")
+#: where the machine's root directory is during the change of root; on the container's own /run
+_MACHINE = "run/machine"
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_DEVICE_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "ptmx": "pts/ptmx",
+}
+#: what of /proc belongs to the machine and not to the pid or network namespace; read-only as with runc
+_PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_NOT_IN_OPTIONS = re.compile(r"[,:\\\s]")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A file or directory of the worker, `source`, that the container sees at `target`."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+def build_root(scratch: str, mounts: Sequence[Mount]) -> str:
+    """Give the calling thread's mount namespace, a new one of its own, a container's root; "" or why it is read-only.
+
+    `scratch` is an empty directory to build it at. The thread must stand in the network namespace that /sys is to show.
+    /proc stays empty: only the container's first process can mount it. KnetsimError when a volume cannot be mounted.
+    """
+    linux.make_mounts_private()
+    others = list(_other_mounts())
+    linux.mount("tmpfs", scratch, "tmpfs", linux.MS_NODEV, "mode=755")
+    os.chdir(scratch)
+    os.mkdir("root")
+    read_only = _lay("/", "root", "0")
+    for number, point in enumerate(others, 1):
+        _lay(point, f"root{point}", str(number))
+    os.chdir("root")
+    _mount_own()
+    os.mkdir(_MACHINE)
+    linux.pivot_root(".", _MACHINE)
+    os.chdir("/")
+    for mount in sorted(mounts, key=lambda mount: mount.target.count("/")):
+        _mount_volume(mount, read_only)
+    linux.unmount(_MACHINE)
+    os.rmdir(_MACHINE)
+    return read_only
+
+
+def protect_proc() -> None:
+    """Make read-only what of /proc is the machine's; the calling thread stands in the container's mount namespace."""
+    for name in _PROC_READ_ONLY:
+        path = f"/proc/{name}"
+        if os.path.exists(path):
+            linux.bind_mount(path, path)
+            _remount_read_only(path)
+
+
+def _lay(lower: str, target: str, layer: str) -> str:
+    """Show `lower` at `target`, writable without being written; or else read-only, and the answer is why."""
+    if os.path.isdir(lower):
+        why = "its path cannot be a mount option"
+        if not _NOT_IN_OPTIONS.search(lower):
+            os.makedirs(f"{layer}/upper")
+            os.mkdir(f"{layer}/work")
+            try:
+                linux.mount(
+                    "overlay", target, "overlay", 0, f"lowerdir={lower},upperdir={layer}/upper,workdir={layer}/work"
+                )
+                return ""
+            except OSError as error:
+                why = f"overlayfs: {os.strerror(error.errno or 0)}"
+    else:
+        why = "it is a file"
+    linux.bind_mount(lower, target)
+    _remount_read_only(target)
+    return why
+
+
+def _remount_read_only(target: str) -> None:
+    linux.mount("none", target, flags=linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY)
+
+
+def _other_mounts() -> Iterator[str]:
+    """What else is mounted in the machine's tree (a /home or a /var of its own), outer before inner: overlayfs sees one
+    file system only. Source of the format: proc(5), mountinfo.
+    """
+    seen = {"/"}
+    with open("/proc/thread-self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split(" ", 5)[4])
+            if point in seen or any(point == own or point.startswith(f"{own}/") for own in _OWN):
+                continue
+            seen.add(point)
+            if os.path.exists(point) and " - autofs " not in line:
+                yield point
+
+
+def _mount_own() -> None:
+    """/tmp, /run, /sys and /dev, in the new root, which is the working directory."""
+    plain = linux.MS_NOSUID | linux.MS_NODEV
+    linux.mount("tmpfs", "tmp", "tmpfs", plain, "mode=1777")
+    linux.mount("tmpfs", "run", "tmpfs", plain, "mode=755")
+    linux.mount("sysfs", "sys", "sysfs", plain | linux.MS_NOEXEC | linux.MS_RDONLY)
+    linux.mount("tmpfs", "dev", "tmpfs", linux.MS_NOSUID, "mode=755,size=64k")
+    for name, numbers in _DEVICES.items():
+        os.mknod(f"dev/{name}", stat.S_IFCHR, os.makedev(*numbers))
+        os.chmod(f"dev/{name}", 0o666)
+    for name, target in _DEVICE_LINKS.items():
+        os.symlink(target, f"dev/{name}")
+    os.mkdir("dev/pts")
+    linux.mount("devpts", "dev/pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+    os.mkdir("dev/shm")
+    linux.mount("shm", "dev/shm", "tmpfs", plain, "mode=1777,size=64m")
+
+
+def _mount_volume(mount: Mount, read_only_root: str) -> None:
+    """Bind one file or directory; the calling thread stands in the new root, with the machine's below it."""
+    source = f"/{_MACHINE}{mount.source}"
+    try:
+        _ensure_mount_point(mount.target, os.path.isdir(source))
+        linux.bind_mount(source, mount.target)
+        if mount.read_only:
+            _remount_read_only(mount.target)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        hint = f"the root directory is read-only ({read_only_root}): take a path that exists" if read_only_root else ""
+        raise KnetsimError(f"nothing can be mounted at {mount.target}", why=why, hint=hint) from error
+
+
+def _ensure_mount_point(path: str, directory: bool) -> None:
+    path = os.path.realpath(path)  # /etc/resolv.conf is often a link into /run, which is the container's own here
+    if directory:
+        os.makedirs(path, exist_ok=True)
+    elif not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
