@@ -86,9 +86,10 @@ def etcd_socket(member_host: str) -> str:
 
 
 def nearest_word(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant, or None."""
-    near = difflib.get_close_matches(word, sorted(set(known)), n=1, cutoff=0.6)
-    return near[0] if near else None
+    """The known word that was probably meant, whatever its case, or None."""
+    by_lower = {other.lower(): other for other in sorted(set(known), reverse=True)}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[near[0]] if near else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -64,26 +64,28 @@ def check_special(draft: Draft) -> Iterator[Problem]:
 
 def check_host_subnets(draft: Draft) -> Iterator[Problem]:
     """The subnets of the clusters' hosts lie in the underlay's network and apart from each other."""
-    underlay = draft.scenario.underlay.network
-    if not draft.sound(("spec", "underlay")):
-        return
+    underlay, underlay_sound = draft.scenario.underlay.network, draft.sound(("spec", "underlay"))
     done: list[ClusterSpec] = []
     for cluster in draft.scenario.clusters:
         path = cluster_path(cluster, "subnet")
-        if not draft.sound(path):
+        if not draft.sound(path) or not (underlay_sound or draft.written(path)):
             continue
-        if not cluster.subnet.subnet_of(underlay):
-            if draft.written(path):
-                what = f"subnet {cluster.subnet} is not in the underlay's network {underlay}"
-                yield draft.problem(path, what, "all hosts are neighbours on the underlay; change one of the two")
-            else:
-                what = f"the underlay's network {underlay} has no subnet left for cluster number {cluster.index + 1}"
-                yield draft.problem(path, what, "give the clusters smaller ones with 'subnet'")
+        if underlay_sound and not cluster.subnet.subnet_of(underlay):
+            yield _outside(draft, cluster, underlay)
             continue
         for other in done:
             if cluster.subnet.overlaps(other.subnet):
                 yield _host_overlap(draft, cluster, other)
         done.append(cluster)
+
+
+def _outside(draft: Draft, cluster: ClusterSpec, underlay: IPv4Network) -> Problem:
+    path = cluster_path(cluster, "subnet")
+    if draft.written(path):
+        what = f"subnet {cluster.subnet} is not in the underlay's network {underlay}"
+        return draft.problem(path, what, "all hosts are neighbours on the underlay; change one of the two")
+    what = f"the underlay's network {underlay} has no subnet left for cluster number {cluster.index + 1}"
+    return draft.problem(path, what, "give the clusters smaller ones with 'subnet'")
 
 
 def _host_overlap(draft: Draft, cluster: ClusterSpec, other: ClusterSpec) -> Problem:
@@ -126,12 +128,16 @@ def check_cluster_overlaps(draft: Draft, cluster: ClusterSpec) -> Iterator[Probl
         ("podNetwork.network", pods, pods_path, DEFAULT_POD_NETWORK),
         ("services.cidr", services, services_path, DEFAULT_SERVICE_CIDR),
     ):
-        for other in draft.scenario.clusters:
-            if draft.sound(cluster_path(other, "subnet")) and network.overlaps(other.subnet):
-                shown = path if draft.written(path) else cluster_path(other, "subnet")
-                whose = "its own hosts" if other is cluster else f"the hosts of cluster {other.name}"
-                what = f"{kind} {network} of cluster {cluster.name} covers {whose} ({other.subnet})"
-                yield draft.problem(shown, what, f"{cluster.name} could not reach them; {usual} is usual")
+        covered = [
+            other
+            for other in draft.scenario.clusters
+            if draft.sound(cluster_path(other, "subnet")) and network.overlaps(other.subnet)
+        ]
+        if covered:
+            shown = path if draft.written(path) else cluster_path(covered[0], "subnet")
+            hosts = ", ".join(f"{other.name} ({other.subnet})" for other in covered)
+            what = f"{kind} {network} of cluster {cluster.name} covers the hosts of {hosts}"
+            yield draft.problem(shown, what, f"{cluster.name} could not reach them; {usual} is usual")
     if pods.overlaps(services):
         shown = services_path if draft.written(services_path) else pods_path
         what = f"services.cidr {services} and podNetwork.network {pods} of cluster {cluster.name} overlap"
@@ -175,11 +181,12 @@ def _range_problems(draft: Draft, path: KeyPath, pods: PodNetworkSpec) -> Iterat
         aligned = address - int(address) % size
         if address not in pods.network:
             what = f"{key} {address} is not in the pod network {pods.network}"
-            yield draft.problem((*path, key), what, "without subnetMin and subnetMax, all of the network is used")
+            last = pods.network.broadcast_address - (size - 1)
+            yield draft.problem((*path, key), what, f"its slices are {pods.network.network_address} to {last}")
         elif address != aligned:
             what = f"{key} {address} is not the first address of a /{pods.subnet_len}"
             yield draft.problem((*path, key), what, f"the slice of that address begins at {aligned}")
-    if pods.subnet_min > pods.subnet_max:
+    if pods.subnet_min > pods.subnet_max and pods.subnet_min in pods.network and pods.subnet_max in pods.network:
         what = f"subnetMin {pods.subnet_min} is after subnetMax {pods.subnet_max}"
         shown = "subnetMin" if draft.written((*path, "subnetMin")) else "subnetMax"
         yield draft.problem((*path, shown), what)

@@ -13,6 +13,7 @@ from knetsim.errors import Problem
 from knetsim.scenario import addressing, naming
 from knetsim.scenario.document import KeyPath
 from knetsim.scenario.draft import Draft, cluster_path
+from knetsim.scenario.files import nearest_file
 from knetsim.scenario.spec import ClusterSpec
 
 _ClusterCheck = Callable[[Draft, ClusterSpec], Iterator[Problem]]
@@ -70,7 +71,8 @@ def check_manifests(draft: Draft) -> Iterator[Problem]:
             manifest.path.stat()
         except OSError as error:
             what = f"manifests: '{manifest.written}' cannot be read: {error.strerror}"
-            yield Problem(file, line, column, what, "paths are relative to the folder of the scenario file")
+            hint = nearest_file(manifest.path) or "paths are relative to the folder of the scenario file"
+            yield Problem(file, line, column, what, hint)
             continue
         key = str(manifest.path)
         if key in seen:

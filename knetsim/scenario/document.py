@@ -28,7 +28,8 @@ MAX_DEPTH = 100
 #: how many values aliases may repeat in one file
 MAX_REPEATED = 10_000
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: libyaml's scanner where PyYAML was built with it, else PyYAML's own, some ten times slower
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # YAML's printable characters (5.1); the scanner would report others without a usable position
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -62,13 +63,15 @@ class Mark(NamedTuple):
 class Document:
     """One document of a file: `value` is what JSON can hold; `marks` and `key_marks` say where each path was written.
 
-    A path is the keys and list indices that lead to a value: ("spec", "clusters", 0, "name").
+    A path is the keys and list indices that lead to a value: ("spec", "clusters", 0, "name"). `words` keeps how values
+    that are not text were written (1.10, on), for messages.
     """
 
     file: str
     value: Any
     marks: dict[KeyPath, Mark]
     key_marks: dict[KeyPath, Mark]
+    words: dict[KeyPath, str]
 
     def where(self, path: KeyPath, *, at_key: bool = False) -> Mark:
         """Where the value (or its key) was written; for what was not written, where the nearest thing around it was."""
@@ -83,9 +86,9 @@ class Document:
         return Problem(self.file, *self.where(path, at_key=at_key), what, hint)
 
 
-def read_documents(text: str, file: str) -> tuple[list[Document], list[Problem]]:
+def read_documents(text: str, file: str, loader: Any = LOADER) -> tuple[list[Document], list[Problem]]:
     """All documents of a YAML text and all mistakes in its form; empty documents are left out. Never raises."""
-    composer = _Composer(file)
+    composer = _Composer(file, loader)
     documents: list[Document] = []
     try:
         documents.extend(_expand(file, node) for node in composer.read_roots(text) if not _is_empty(node))
@@ -106,6 +109,7 @@ class _Unreadable(Exception):
 class _Scalar:
     mark: Mark
     value: Any
+    word: str
     size: int = 1
 
 
@@ -138,8 +142,8 @@ def _mark(event: yaml.Event) -> Mark:
 class _Composer:
     """Events to nodes. `size` of a node counts what it holds with aliases written out, before anything is."""
 
-    def __init__(self, file: str) -> None:
-        self.file = file
+    def __init__(self, file: str, loader: Any) -> None:
+        self.file, self.loader = file, loader
         self.problems: list[Problem] = []
         self.anchors: dict[str, _Node | None] = {}
         self.repeated = 0
@@ -153,7 +157,7 @@ class _Composer:
             mark = Mark(before.count("\n") + 1, bad.start() - before.rfind("\n"))
             what = f"the character U+{ord(bad[0]):04X} cannot stand in a text file"
             raise _Unreadable(Problem(self.file, *mark, what, "is this really a YAML file?"))
-        self.events = yaml.parse(text, Loader=_LOADER)
+        self.events = yaml.parse(text, Loader=self.loader)
         try:
             for event in self.events:
                 if isinstance(event, yaml.DocumentStartEvent):
@@ -178,7 +182,7 @@ class _Composer:
             self.anchors[anchor] = None  # open: it may not refer to itself
         node: _Node
         if isinstance(event, yaml.ScalarEvent):
-            node = _Scalar(_mark(event), self._scalar(event))
+            node = _Scalar(_mark(event), self._scalar(event), event.value)
         elif isinstance(event, yaml.SequenceStartEvent):
             node = self._sequence(event, depth)
         else:
@@ -291,10 +295,13 @@ def _expand(file: str, root: _Node) -> Document:
     """Nodes to plain values and the position of each path; what an alias repeats keeps the position of its original."""
     marks: dict[KeyPath, Mark] = {}
     key_marks: dict[KeyPath, Mark] = {}
+    words: dict[KeyPath, str] = {}
 
     def plain(node: _Node, path: KeyPath) -> Any:
         marks[path] = node.mark
         if isinstance(node, _Scalar):
+            if not isinstance(node.value, str):
+                words[path] = node.word
             return node.value
         if isinstance(node, _Sequence):
             return [plain(item, (*path, index)) for index, item in enumerate(node.items)]
@@ -305,4 +312,4 @@ def _expand(file: str, root: _Node) -> Document:
             value[key] = plain(child, inner)
         return value
 
-    return Document(file, plain(root, ()), marks, key_marks)
+    return Document(file, plain(root, ()), marks, key_marks, words)

@@ -1,8 +1,9 @@
 """Kubernetes manifests of a scenario: found, read with positions, checked as far as that goes without a store.
 
 An entry of `spec.manifests` is a file or a folder. Of a folder every *.yaml, *.yml and *.json in it and below is read,
-in the order of their names, hidden ones left out. A folder called as a cluster holds what is for that cluster only; all
-else goes to every cluster. As with kubectl, a file holds any number of documents, and a List is what its items are.
+in the order of their names, hidden ones left out; Namespaces come first. A folder called as a cluster holds what is for
+that cluster only; all else goes to every cluster. As with kubectl, a file holds any number of documents, and a List
+stands for its items.
 
 Checked here: YAML, apiVersion, kind and metadata.name, one object of a name, and that `spec.nodeName` of a Pod is a
 worker of the cluster; it may be written as the Mininet host (C0w1) or as the Node (c0w1) and becomes the latter.
@@ -45,8 +46,9 @@ class Manifest:
     path: KeyPath = field(default=(), repr=False, compare=False)
 
     def problem(self, where: str, what: str, hint: str = "") -> Problem:
-        """A mistake at a field of the object, named as Kubernetes does: `spec.containers[0].image`."""
-        keys = [int(number) if number else key for key, number in re.findall(r"([^.\[\]]+)|\[(\d+)\]", where)]
+        """A mistake at a field, named as in `spec.containers[0].image` or `metadata.labels[example.com/zone]`."""
+        words = re.findall(r"([^.\[\]]+)|\[([^\]]*)\]", where)
+        keys = [int(inner) if inner.isdecimal() else inner or outer for outer, inner in words]
         return self.document.problem((*self.path, *keys), what, hint)
 
 
@@ -68,8 +70,10 @@ def collect_manifests(
 ) -> tuple[dict[str, list[Manifest]], list[Problem]]:
     """The objects of each cluster, and every mistake; an entry that is not there is left to the scenario's checks."""
     collector = _Collector(clusters, check_object)
-    for ref in refs:
-        collector.collect(ref)
+    for path in dict.fromkeys(ref.path for ref in refs):  # one that is listed twice is the scenario's problem
+        collector.collect(next(ref for ref in refs if ref.path == path))
+    for manifests in collector.manifests.values():
+        manifests.sort(key=lambda manifest: manifest.object["kind"] != "Namespace")  # others live in them
     return collector.manifests, collector.problems
 
 
@@ -85,39 +89,49 @@ class _Collector:
         self.manifests = {cluster.name: [] for cluster in self.clusters}
 
     def collect(self, ref: ManifestRef) -> None:
-        files = list(self._files(ref.path, Path(ref.written).parts))
-        if ref.path.is_dir() and not files:
+        known = len(self.problems)
+        files = list(self._files(ref.path, Path(ref.written).parts, ()))
+        if os.path.isdir(ref.path) and not files and len(self.problems) == known:
             self.problems.append(Problem(str(ref.path), 0, 0, "no *.yaml, *.yml or *.json in this folder"))
         for file, folders in files:
             for manifest in self._read(file):
                 self._assign(manifest, folders)
 
-    def _files(self, path: Path, folders: tuple[str, ...]) -> Iterator[tuple[Path, tuple[str, ...]]]:
-        """The files of an entry, each with the folders that lead to it, as the user wrote them and below."""
-        if not path.is_dir():
-            if path.exists():
+    def _files(
+        self, path: Path, folders: tuple[str, ...], above: tuple[str, ...]
+    ) -> Iterator[tuple[Path, tuple[str, ...]]]:
+        """The files of an entry, each with the folders that lead to it, as the user wrote them and below.
+
+        `above` holds the real paths that the search went through: a link to one of them would lead in a circle.
+        """
+        if not os.path.isdir(path):
+            if os.path.exists(path):
                 yield path, folders[:-1]
             return
-        self._check_folder(path, folders)
+        real = os.path.realpath(path)
+        if real in above or not self._check_folder(path, folders):
+            return
         try:
             entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
         except OSError as error:
             self.problems.append(Problem(str(path), 0, 0, f"cannot be read: {error.strerror}"))
             return
         for entry in entries:
-            if entry.is_dir() and not entry.is_symlink():
-                yield from self._files(entry, (*folders, entry.name))
+            if os.path.isdir(entry):
+                yield from self._files(entry, (*folders, entry.name), (*above, real))
             elif entry.suffix in _SUFFIXES:
                 yield entry, folders
 
-    def _check_folder(self, path: Path, folders: tuple[str, ...]) -> None:
-        """A folder that seems to be meant for a cluster which is not there would go to all of them."""
+    def _check_folder(self, path: Path, folders: tuple[str, ...]) -> bool:
+        """Whether a folder is not one that seems meant for a cluster which is not there; it would go to all of them."""
         name = folders[-1] if folders else ""
         known = [cluster.name for cluster in self.clusters]
         lower = {cluster.lower() for cluster in known}
-        if name not in known and (name.lower() in lower or _CLUSTER_LIKE.fullmatch(name)):
-            what = f"the folder '{name}' is called as no cluster of the scenario is, but looks so"
-            self.problems.append(Problem(str(path), 0, 0, what, names.did_you_mean(name, known)))
+        if name in known or not (name.lower() in lower or _CLUSTER_LIKE.fullmatch(name)):
+            return True
+        what = f"the folder '{name}' looks like a cluster's, but the scenario has no cluster of that name"
+        self.problems.append(Problem(str(path), 0, 0, what, names.did_you_mean(name, known)))
+        return False
 
     def _read(self, file: Path) -> list[Manifest]:
         """The objects of a file, those that have what each object has."""
@@ -164,21 +178,17 @@ class _Collector:
         placed = [self._place(manifest, cluster, shared=len(chosen) > 1) for cluster in chosen]
         if self.check_object and all(placed):
             try:
-                self.check_object(copy.deepcopy(placed[0].object if placed[0] else manifest.object))
+                self.check_object(copy.deepcopy(manifest.object))
             except ObjectError as error:
-                what = f"{error.what}: {error.why}" if error.why else error.what
-                self.problems.append(manifest.problem(error.field, what, error.hint))
+                self.problems += _explain_refusal(error, manifest)
 
     def _place(self, manifest: Manifest, cluster: ClusterNodes, shared: bool) -> Manifest | None:
         """The manifest as it goes to one cluster, or None with a problem told."""
         value = copy.deepcopy(manifest.object)
         own = Manifest(value, manifest.file, manifest.line, manifest.column, manifest.document, manifest.path)
-        metadata = value["metadata"]
-        namespace = str(metadata.get("namespace", names.DEFAULT_NAMESPACE))
-        key = (cluster.name, value["apiVersion"], value["kind"], namespace, metadata["name"])
-        first = self.defined.setdefault(key, own)
+        first = self._first_of(own, cluster)
         if first is not own:
-            what = f"{value['kind']} '{metadata['name']}' for cluster {cluster.name} is defined twice"
+            what = f"{value['kind']} '{value['metadata']['name']}' for cluster {cluster.name} is defined twice"
             hint = f"the first is in {first.file}:{first.line}; remove or rename one"
             self.problems.append(own.problem("metadata.name", what, hint))
             return None
@@ -188,6 +198,25 @@ class _Collector:
             return None
         self.manifests[cluster.name].append(own)
         return own
+
+    def _first_of(self, manifest: Manifest, cluster: ClusterNodes) -> Manifest:
+        """The first manifest of this kind and name for the cluster; each with a generateName is the first."""
+        metadata = manifest.object["metadata"]
+        if "name" not in metadata:
+            return manifest
+        namespace = str(metadata.get("namespace", names.DEFAULT_NAMESPACE))
+        key = (cluster.name, manifest.object["apiVersion"], manifest.object["kind"], namespace, metadata["name"])
+        return self.defined.setdefault(key, manifest)
+
+
+def _explain_refusal(error: ObjectError, manifest: Manifest) -> Iterator[Problem]:
+    """Each mistake for which the store would refuse an object, at its field."""
+    if error.problems == ((error.field, error.what),):
+        what = f"{error.what}: {error.why}" if error.why else error.what
+        yield manifest.problem(error.field, what, error.hint)
+        return
+    for where, text in error.problems:
+        yield manifest.problem(where, f"{where}: {text}", error.hint)
 
 
 def _find_object_problems(document: Document, path: KeyPath, value: dict[str, Any]) -> Iterator[Problem]:
@@ -210,8 +239,9 @@ def _find_object_problems(document: Document, path: KeyPath, value: dict[str, An
     elif not isinstance(metadata, dict):
         yield document.problem((*path, "metadata"), f"metadata must be a mapping, but is {explain_value(metadata)}")
     elif "name" not in metadata:
-        hint = _missing_hint(metadata, "name", "name: …")
-        yield document.problem((*path, "metadata"), "metadata lacks 'name'", hint)
+        if not metadata.get("generateName"):
+            hint = _missing_hint(metadata, "name", "name: …")
+            yield document.problem((*path, "metadata"), "metadata lacks 'name'", hint)
     elif not isinstance(metadata["name"], str) or not metadata["name"]:
         what = f"metadata.name must be text, but is {explain_value(metadata['name'])}"
         hint = "put it in quotes" if isinstance(metadata["name"], bool | int | float) else ""

@@ -19,9 +19,9 @@ from knetsim.scenario.draft import Draft, cluster_path
 from knetsim.scenario.spec import ClusterSpec
 
 _RESERVED_WORKERS = (
-    (re.compile(r"e[0-9]+"), "the etcd members are called so"),
-    (re.compile(r"s[0-9]+"), "the cluster's switches are called so"),
-    (re.compile(r"cp"), "the control plane's host is called so"),
+    (re.compile(r"e[0-9]+"), "etcd members have such names"),
+    (re.compile(r"s[0-9]+"), "switches have such names"),
+    (re.compile(r"cp"), "the control plane's host has that name"),
 )
 
 #: words that mean something else at the prompt: Mininet's commands, ours, and those of Python for `py`

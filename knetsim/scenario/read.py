@@ -7,8 +7,6 @@ structure (`structure`, the JSON schema) â†’ dataclasses (`resolve`, defaults) â
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from knetsim.errors import Problem, ScenarioError
@@ -26,7 +24,7 @@ from knetsim.scenario.structure import explain_value, find_structure_problems
 def read_scenario(path: str | os.PathLike[str]) -> Scenario:
     """The scenario in a file, manifests only looked for, not read; ScenarioError with every mistake."""
     file = os.fspath(path)
-    return parse_scenario(read_text(file, _nearest_file(file)), file)
+    return parse_scenario(read_text(file), file)
 
 
 def parse_scenario(text: str, file: str = "scenario.yaml") -> Scenario:
@@ -44,7 +42,7 @@ def validate(path: str | os.PathLike[str], check_object: ObjectCheck | None = No
     by the caller because scenarios know nothing of the store.
     """
     file = os.fspath(path)
-    draft, problems = _draft(read_text(file, _nearest_file(file)), file)
+    draft, problems = _draft(read_text(file), file)
     if draft is not None:
         problems += collect_manifests(draft.scenario.manifests, _nodes(draft), check_object)[1]
     if draft is None or problems:
@@ -73,12 +71,12 @@ def _draft(text: str, file: str) -> tuple[Draft | None, list[Problem]]:
         empty = Problem(file, 1, 1, "an empty file", f"a scenario begins with 'apiVersion: {API_VERSION}'")
         return None, problems or [empty]
     document = documents[0]
-    if len(documents) > 1:
-        what = "a second document; a scenario is one"
-        problems.append(documents[1].problem((), what, "put it into a file of its own, or remove the line '---'"))
     foreign = _explain_foreign(document)
     if foreign:
         return None, [*problems, foreign]
+    if len(documents) > 1:
+        what = "a second document; a scenario is one"
+        problems.append(documents[1].problem((), what, "put it into a file of its own, or remove the line '---'"))
     findings = find_structure_problems(document)
     problems += [problem for _, problem in findings if problem]
     spoilt = frozenset(path for path, _ in findings)
@@ -113,17 +111,3 @@ def _nodes(draft: Draft) -> list[ClusterNodes]:
             known = draft.sound(cluster_path(cluster, "workers"))
             clusters.append(ClusterNodes.of(cluster) if known else ClusterNodes(cluster.name, None))
     return clusters
-
-
-def _nearest_file(file: str) -> Callable[[], str]:
-    """The hint for a file that is not there: one beside it with a similar name."""
-
-    def hint() -> str:
-        folder = Path(file).parent
-        try:
-            near = nearest_word(Path(file).name, [entry.name for entry in folder.iterdir()])
-        except OSError:
-            return ""
-        return f"did you mean '{folder / near}'?" if near else ""
-
-    return hint

@@ -75,8 +75,8 @@ def build_scenario(document: Document, sound: Plain) -> Scenario:
 def default_subnet(underlay: IPv4Network, index: int) -> IPv4Network:
     """The subnet of cluster number `index`: 10.(index+1).0.0/16 in 10.0.0.0/8; outside of it when no room is left."""
     prefix = min(max(_CLUSTER_PREFIX, underlay.prefixlen + 4), ETCD_PREFIX_MAX)
-    start = int(underlay.network_address) + ((index + 1) << (32 - prefix))
-    return IPv4Network((min(start, (1 << 32) - (1 << (32 - prefix))), prefix))
+    number = min((int(underlay.network_address) >> (32 - prefix)) + index + 1, (1 << prefix) - 1)
+    return IPv4Network((number << (32 - prefix), prefix))
 
 
 def default_etcd_subnet(subnet: IPv4Network) -> IPv4Network:

@@ -137,7 +137,8 @@ class ClusterSpec:
     @property
     def worker_room(self) -> int:
         """How many workers the subnet has addresses for."""
-        return max(0, int(self.subnet.broadcast_address) - int(self.worker_address(0)))
+        first = int(self.etcd.subnet.broadcast_address) + 2
+        return max(0, int(self.subnet.broadcast_address) - first)
 
     def host_addresses(self) -> dict[str, IPv4Address]:
         """Every host of the cluster: etcd members, the control plane's host, workers in order."""

@@ -95,6 +95,12 @@ def find_structure_problems(document: Document) -> list[Finding]:
     return list(findings.items())
 
 
+def quote(text: str) -> str:
+    """A user's text as it may stand in a message: short, on one line, and harmless to a terminal."""
+    shown = text if len(text) <= 60 else f"{text[:57]}…"
+    return f"'{shown}'" if shown.isprintable() else repr(shown)
+
+
 def explain_value(value: object) -> str:
     """A value in words, short enough for a message."""
     match value:
@@ -105,20 +111,22 @@ def explain_value(value: object) -> str:
         case int() | float():
             return f"the number {value}"
         case str():
-            return f"the text '{value if len(value) <= 40 else value[:37] + '…'}'"
+            return f"the text {quote(value)}"
         case list():
             return "a list"
         case _:
             return "a mapping"
 
 
-def _subject(path: KeyPath) -> str:
-    """The thing at `path`, as the subject of a sentence: `subnetLen`, `workers[2]`, `this file`."""
+def _subject(path: KeyPath, value: object = None) -> str:
+    """The thing at `path`, as the subject of a sentence: `subnetLen`, `cluster C0`, `workers[2]`, `this file`."""
     if not path:
         return "this file"
-    if isinstance(path[-1], int):
-        return f"{path[-2]}[{path[-1]}]" if len(path) > 1 else f"item {path[-1]}"
-    return path[-1]
+    if not isinstance(path[-1], int):
+        return path[-1]
+    collection = path[-2] if len(path) > 1 else "item"
+    name = value.get("name") if isinstance(value, dict) else None
+    return f"{str(collection).removesuffix('s')} {name}" if isinstance(name, str) else f"{collection}[{path[-1]}]"
 
 
 def _explain_type(fault: _Fault, document: Document) -> Iterator[Finding]:
@@ -126,10 +134,10 @@ def _explain_type(fault: _Fault, document: Document) -> Iterator[Finding]:
     wanted = [fault.limit] if isinstance(fault.limit, str) else list(fault.limit)
     expected = " or ".join(_TYPES[name] for name in wanted)
     hint = ""
-    if "string" in wanted and isinstance(value, bool):
-        hint = "YAML reads yes, no, on, off, y and n as true or false; put the word in quotes"
-    elif "string" in wanted and isinstance(value, int | float):
-        hint = f'put it in quotes: "{value}"'
+    if "string" in wanted and isinstance(value, bool | int | float):
+        word = document.words[path]
+        reading = f"YAML reads {word} as {explain_value(value)}; " if word != str(value) else ""
+        hint = f'{reading}put it in quotes: "{word}"'
     elif "integer" in wanted and isinstance(value, str) and value.strip().isdecimal():
         hint = f"without the quotes: {value.strip()}"
     elif value is None:
@@ -147,11 +155,18 @@ def _explain_unknown_key(fault: _Fault, document: Document) -> Iterator[Finding]
     for key in fault.value:
         if key in known:
             continue
-        hint, places = did_you_mean(key, known), _key_places().get(key)
-        if places and not nearest_word(key, known):
-            hint = f"it belongs in {' or '.join(sorted(places))}"
-        where = "at the top of the file" if not path else f"in {_subject(path)}"
-        yield (*path, key), document.problem((*path, key), f"unknown key '{key}' {where}", hint, at_key=True)
+        where = "at the top of the file" if not path else f"in {_subject(path, fault.value)}"
+        what = f"unknown key {quote(key)} {where}"
+        yield (*path, key), document.problem((*path, key), what, _right_key(key, known), at_key=True)
+
+
+def _right_key(key: str, known: dict[str, Any]) -> str:
+    """The hint for an unknown key: one of its neighbours, or one that belongs elsewhere."""
+    elsewhere = nearest_word(key, _key_places())
+    if nearest_word(key, known) or elsewhere is None:
+        return did_you_mean(key, known)
+    where = f"it belongs in {' or '.join(sorted(_key_places()[elsewhere]))}"
+    return where if elsewhere == key else f"did you mean '{elsewhere}'? {where}"
 
 
 @functools.cache
@@ -182,7 +197,7 @@ def _explain_missing(fault: _Fault, document: Document) -> Iterator[Finding]:
     for key in fault.limit:
         if key in fault.value:
             continue
-        what = f"{_subject(path)} lacks '{key}'"
+        what = f"{_subject(path, fault.value)} lacks '{key}'"
         problem = document.problem(path, what, f"add '{key}: {_example(fault.rules, key)}'")
         # `wokers: 3` is an unknown key, not also a missing one
         yield (*path, key), None if key in misspelt else problem
@@ -198,9 +213,12 @@ def _example(parent: dict[str, Any], key: str) -> str:
 
 
 def _explain_enum(fault: _Fault, document: Document) -> Iterator[Finding]:
-    path, choices = fault.path, [str(choice) for choice in fault.limit]
-    what = f"{_subject(path)} cannot be {explain_value(fault.value)}"
-    yield path, document.problem(path, what, did_you_mean(str(fault.value), choices))
+    path, value, choices = fault.path, fault.value, [str(choice) for choice in fault.limit]
+    if isinstance(value, str):
+        yield path, document.problem(path, f"unknown {_subject(path)} {quote(value)}", did_you_mean(value, choices))
+    else:
+        what = f"{_subject(path)} must be one of {', '.join(choices)}, but is {explain_value(value)}"
+        yield path, document.problem(path, what)
 
 
 def _explain_const(fault: _Fault, document: Document) -> Iterator[Finding]:
@@ -212,26 +230,29 @@ def _explain_const(fault: _Fault, document: Document) -> Iterator[Finding]:
 def _explain_form(fault: _Fault, document: Document) -> Iterator[Finding]:
     """A text that does not have the form that its `pattern` or `format` asks for."""
     path, value = fault.path, fault.value
-    what = f"{_subject(path)}: '{value}' is not {fault.rules.get('title', 'well-formed')}"
+    what = f"{_subject(path)}: {quote(value)} is not {fault.rules.get('title', 'well-formed')}"
     yield path, document.problem(path, what, _nearest(fault.rules, value))
 
 
 def _nearest(form: dict[str, Any], value: str) -> str:
     """The hint for a malformed text: the value that was probably meant, or an example."""
-    if form.get("format") == "ipv4-network":
-        try:
-            meant = ipaddress.IPv4Network(value, strict=False)
-        except ValueError:
-            pass
-        else:
-            return f"with its prefix length: {meant}" if "/" not in value else f"the network of that address is {meant}"
-    return f"for example {form['examples'][0]}" if "examples" in form else ""
+    example = f"for example {form['examples'][0]}" if "examples" in form else ""
+    if "$comment" in form:
+        return f"{example}; {form['$comment']}"
+    if form.get("format") != "ipv4-network":
+        return example
+    if "/" not in value:
+        return f"a network ends with its prefix length, {example}"
+    try:
+        return f"the network of that address is {ipaddress.IPv4Network(value, strict=False)}"
+    except ValueError:
+        return example
 
 
 def _explain_bound(fault: _Fault, document: Document) -> Iterator[Finding]:
     path, rule = fault.path, fault.rules
     what = f"{_subject(path)} must be from {rule['minimum']} to {rule['maximum']}, but is {fault.value}"
-    yield path, document.problem(path, what)
+    yield path, document.problem(path, what, rule.get("$comment", "") if fault.keyword == "maximum" else "")
 
 
 def _explain_length(fault: _Fault, document: Document) -> Iterator[Finding]:
