@@ -22,6 +22,7 @@ from knetsim.node.kubelet import Kubelet
 from knetsim.node.pod_network import PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
+from knetsim.status import DaemonState
 from knetsim.system.daemon import Daemon, Supervisor
 from knetsim.system.programs import PLUGIN_DIRECTORIES, find_plugin, find_program, require_program
 from knetsim.system.wait import wait_until
@@ -55,17 +56,11 @@ class ClusterParts:
 class ClusterAssembly:
     """The machinery of one cluster."""
 
-    etcd: Etcd
-    store: EtcdStore
-    events: EventRecorder
-    kubelet: Kubelet
-    pods: Informer
-    network: PodNetworkAgents
-
     def __init__(self, spec: ClusterSpec, parts: ClusterParts) -> None:
         self.spec, self.name, self._parts = spec, spec.name, parts
         self.members: list[EtcdMember] = []
         self.workers: list[Worker] = []
+        self.choices: dict[str, WorkerNetwork] = {}
 
     # --- hosts --------------------------------------------------------------------------------------------------------
 
@@ -103,6 +98,25 @@ class ClusterAssembly:
             (directory / file).write_text(text)
         shown = {str(directory / file): f"/etc/{file}" for file in ("hosts", "resolv.conf") if Path(f"/etc/{file}").exists()}
         return self._parts.net.addHost(name, cls=cls, ip=ip, mounts=shown, **params)
+
+    def daemon_names(self, host: str) -> list[str]:
+        """The supervised daemons on a host: `C0w1/flanneld`."""
+        return [status.name for status in self._parts.supervisor.status() if status.name.startswith(f"{host}/")]
+
+    def daemon(self, name: str) -> DaemonState | None:
+        """A supervised daemon's state."""
+        daemon = self._parts.supervisor.get(name)
+        if daemon is None:
+            return None
+        status = daemon.status()
+        return {
+            "name": status.name,
+            "pid": status.pid,
+            "running": status.running,
+            "restarts": status.restarts,
+            "lastExit": status.last_exit,
+            "log": status.log,
+        }
 
     def owns_host(self, host: str) -> bool:
         """Whether a host of that name is in this cluster."""
@@ -143,6 +157,7 @@ class ClusterAssembly:
         programs = find_programs()
         specs = {names.worker_host(self.name, spec.name): spec for spec in self.spec.workers}
         chosen = choose_parts([(worker, specs[worker.name].agent, specs[worker.name].cni) for worker in self.workers], programs)
+        self.choices = {choice.worker.name: choice for choice in chosen}
         self.network = PodNetworkAgents(
             self.name,
             build_config(self.spec.pod_network),

@@ -14,13 +14,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from knetsim import names
 from knetsim.cluster import Cluster, ClusterParts
+from knetsim.cluster_status import find_orphans, find_problems, read_cluster
 from knetsim.dataplane.underlay import Underlay
 from knetsim.errors import NotFound, UsageError
 from knetsim.scenario import Scenario, read_manifests
+from knetsim.status import OrphanState, State, Status
 from knetsim.system import rpc
 from knetsim.system.daemon import Daemon, Supervisor
 from knetsim.system.netns import Namespaces
@@ -77,7 +79,7 @@ class Simulation:
         self.progress = progress or Silent()
         self.repair = repair
         self.started = time.time()
-        self.state = "starting"
+        self.state: State = "starting"
         self._ended = threading.Event()
         self.net = Underlay()
         self.supervisor = Supervisor(self._daemon_ended)
@@ -112,7 +114,7 @@ class Simulation:
         self.progress.done("underlay", f"{hosts} hosts on {len(self.net.switches)} switches")
         self._rpc = RpcServer(f"{names.INSIDE_STATE}/{CONTROL_SOCKET}", self._methods())
         self._in_parallel(lambda cluster: cluster.start(read_manifests(self.scenario, cluster.name)))
-        self.state = "running"
+        self.state = "ready"
 
     def _build_underlay(self) -> None:
         top = self.net.addSwitch(names.TOP_SWITCH)
@@ -191,23 +193,25 @@ class Simulation:
         prompt = f"{worker.cluster_id}:{worker.short_name}:{pod}"
         return Target(place, prompt, {"HOSTNAME": pod}, "/")
 
-    def status(self) -> dict[str, Any]:
-        """Everything that `knetsim status` shows, as plain JSON (the shape is `knetsim.status.Status`)."""
-        clusters = self._in_parallel(lambda cluster: cluster.status())
+    def status(self) -> Status:
+        """Everything that `knetsim status` shows, as plain JSON."""
+        clusters = self._in_parallel(read_cluster)
+        problems = [problem for cluster in clusters for problem in find_problems(cluster)]
+        state = "degraded" if self.state == "ready" and problems else self.state
         return {
             "name": self.name,
-            "state": self.state,
+            "state": state,
             "scenario": self.scenario.file,
             "uptimeSeconds": int(time.time() - self.started),
             "clusters": clusters,
             "switches": [{"name": switch.name, "ports": len(switch.intfList())} for switch in self.net.switches],
-            "problems": [problem for cluster in self.clusters for problem in cluster.problems()],
+            "problems": problems,
             "orphans": self.orphans(),
         }
 
-    def orphans(self) -> list[dict[str, str]]:
+    def orphans(self) -> list[OrphanState]:
         """Kernel objects in the simulation that no object and no host owns."""
-        return [orphan for cluster in self.clusters for orphan in cluster.orphans()]
+        return [orphan for cluster in self.clusters for orphan in find_orphans(cluster)]
 
     # --- from other terminals -----------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ class Options:
 def start(options: Options) -> int:
     """Start the simulation and stay with it until its end, or, detached, until it is ready; the exit code."""
     scenario = validate(options.scenario)
-    features.require(scenario)
+    features.require()
     if not options.detach:
         return _box(options, scenario, lambda: None).run()
 
@@ -78,7 +78,7 @@ def _engine(options: Options, scenario: Scenario, name: str, ready: Callable[[],
 
 
 def _simulate(options: Options, scenario: Scenario, name: str, ready: Callable[[], None]) -> int:
-    from knetsim.cli.render import Progress
+    from knetsim.cli.progress import Progress
     from knetsim.simulation import Simulation
 
     with Progress() as progress:

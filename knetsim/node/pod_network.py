@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -165,13 +165,11 @@ class PodNetworkAgents:
             self._wirings[network.cni] = PluginWiring(plugins) if network.cni == PLUGINS else NativeWiring()
         return self._wirings[network.cni]
 
-    def status(self) -> list[dict[str, Any]]:
+    def status(self) -> list[OverlayStatus]:
         """How far each worker's overlay is, whichever agent it has; of flanneld what the kernel shows."""
-        rows = {status.worker: asdict(status) for status in (self._agent.status() if self._agent else ())}
-        for network in self.networks:
-            if network.worker.name not in rows:
-                rows[network.worker.name] = asdict(self._read_status(network.worker))
-        return [rows[network.worker.name] for network in self.networks]
+        rows = {status.worker: status for status in (self._agent.status() if self._agent else ())}
+        workers = [network.worker for network in self.networks]
+        return [rows.get(worker.name) or self._read_status(worker) for worker in workers]
 
     def _read_status(self, worker: Worker) -> OverlayStatus:
         file = read_subnet_file(Path(names.host_directory(worker.name)))

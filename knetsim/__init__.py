@@ -1,0 +1,57 @@
+"""knetsim: the whole network of Kubernetes on one laptop, with real packets. The map, in one minute:
+
+A manifest's way, from what a user asks to what the kernel does (each folder one stop):
+
+    knetsim/cli            ask: the command line and the mininet> prompt
+    knetsim/api            accept: objects as Kubernetes stores them, the store, the informer
+    knetsim/control        decide: what stands in for Kubernetes' control plane
+    knetsim/node           carry out: workers, etcd members, the kubelet, the pod network's agents
+    knetsim/dataplane      express: what the kernel shall have
+    knetsim/system         touch: the only folder that touches the machine
+
+A packet's way is the tuple `PATH` in knetsim/dataplane/__init__.py. They are put together in knetsim/simulation.py.
+
+    where is the sandbox?                 knetsim/system/sandbox.py
+    where are scenario files read?        knetsim/scenario
+    where are hosts and switches made?    knetsim/dataplane/underlay.py
+    where is etcd started?                knetsim/node/etcd.py
+    where do objects get into etcd?       knetsim/api/etcd_store.py
+    where does a pod come to life?        knetsim/node/kubelet
+    where does it get its network?        knetsim/dataplane/pod
+    where is VXLAN?                       knetsim/dataplane/overlay
+    where are daemons kept running?       knetsim/system/daemon.py
+    where is `C0w1.exec_container`?       knetsim/node/worker.py
+
+From Python: `from knetsim import Simulation, read_scenario`, then
+`Simulation.run(read_scenario("scenarios/default.yaml"), lambda simulation: print(simulation.status()))`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from knetsim.cluster import Cluster
+    from knetsim.errors import KnetsimError
+    from knetsim.node.worker import Worker
+    from knetsim.scenario import read_scenario
+    from knetsim.simulation import Simulation
+
+__version__ = "0.1.0"
+__all__ = ["Cluster", "KnetsimError", "Simulation", "Worker", "__version__", "read_scenario"]
+
+_HOME = {
+    "Cluster": "knetsim.cluster",
+    "KnetsimError": "knetsim.errors",
+    "Simulation": "knetsim.simulation",
+    "Worker": "knetsim.node.worker",
+    "read_scenario": "knetsim.scenario",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are loaded when they are used: `knetsim version` needs neither Mininet nor gRPC."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'knetsim' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
