@@ -133,6 +133,9 @@ tame_go() {
         export "${sources[i]}=${values[i]-}"
     done
     unset AR CC CXX
+    # not in /tmp, which may be mounted noexec
+    export GOTMPDIR=$TOOLS/cache/tmp
+    mkdir -p -- "$GOTMPDIR"
     export XDG_CONFIG_HOME=$TOOLS/cache/config GOENV=off GOTOOLCHAIN=local GOWORK=off GO111MODULE=on GOFLAGS="${BUILD_FLAGS[*]} -modcacherw"
     export GOPATH=$TOOLS/cache/go GOCACHE=${GOCACHE-$TOOLS/cache/go-build} GOMODCACHE=${GOMODCACHE-$TOOLS/cache/go/pkg/mod}
 }
