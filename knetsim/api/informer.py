@@ -104,7 +104,7 @@ class Informer:
         self.wait_for(lambda informer: informer.synced, timeout, f"the first list of {self.kind} objects")
 
     def wait_for(self, condition: Callable[[Informer], bool], timeout: float, what: str) -> None:
-        """Wait until `condition(self)`, looked at after every change; NotReady naming `what` after `timeout` seconds."""
+        """Wait until `condition(self)`, tried after every change; NotReady naming `what` after `timeout` seconds."""
         end = time.monotonic() + timeout
         with self._changed:
             while not condition(self):

@@ -27,7 +27,7 @@ from knetsim.errors import NotFound, StoreUnavailable
 #: seconds a call may take with all its repetitions: longer than an election of a new leader (1 to 2 s)
 DEADLINE = 5.0
 #: seconds one member may take to answer before the next is asked
-ATTEMPT = 2.0
+ATTEMPT = 1.0
 
 
 class Stored(NamedTuple):

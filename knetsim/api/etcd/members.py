@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +11,11 @@ import grpc
 from etcd3 import etcdrpc
 
 from knetsim.errors import KnetsimError, NotFound, ObjectError
+
+# A connection that is being made gets on only while somebody waits for an answer on that channel, or at this interval,
+# and while it failed the last time nobody waits: calls fail at once. Unless told, before its first channel, gRPC looks
+# every 5 s: a member that had accepted connections before it was ready to serve them came back seconds late.
+os.environ.setdefault("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "100")
 
 #: gRPC metadata that has a member refuse what it could not decide: it is cut off, or an election is going on
 LEADER_REQUIRED = (("hasleader", "true"),)
