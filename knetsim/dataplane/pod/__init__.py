@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from knetsim.dataplane.pod.cni import CniError
 from knetsim.dataplane.pod.native import NativeWiring
-from knetsim.dataplane.pod.plugins import PLUGIN_DIRECTORIES, PluginWiring
+from knetsim.dataplane.pod.plugins import PluginWiring
 from knetsim.dataplane.pod.wiring import BRIDGE, POD_INTERFACE, PodNetwork, PodPlace, Wired, WorkerPlace
 
 __all__ = [
     "BRIDGE",
-    "PLUGIN_DIRECTORIES",
     "POD_INTERFACE",
     "CniError",
     "NativeWiring",

@@ -36,11 +36,10 @@ from knetsim.dataplane.pod.wiring import BRIDGE, NETWORK, POD_INTERFACE, PodPlac
 from knetsim.errors import AlreadyExists, KnetsimError
 from knetsim.system import netlink
 from knetsim.system.netlink import Netlink
+from knetsim.system.programs import PLUGIN_DIRECTORIES
 
 CONFLIST = "10-flannel.conflist"
 CNI_VERSION = "0.4.0"
-#: where packages put plugins; a checkout's own directory comes before them
-PLUGIN_DIRECTORIES = ("/usr/lib/cni", "/opt/cni/bin")
 _LOOPBACK_INDEX = 1  # the first device of every network namespace
 
 
@@ -81,8 +80,8 @@ class PluginWiring:
 
     name = "plugins"
 
-    def __init__(self, search_path: Sequence[str] = PLUGIN_DIRECTORIES) -> None:
-        self.search_path = tuple(search_path)
+    def __init__(self, search_path: Sequence[str | Path] = PLUGIN_DIRECTORIES) -> None:
+        self.search_path = tuple(map(str, search_path))
 
     def _runtime(self, worker: WorkerPlace) -> CniRuntime:
         return CniRuntime(worker.namespaces, self.search_path)

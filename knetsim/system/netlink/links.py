@@ -67,6 +67,10 @@ def _device(link: int | str) -> str:
     return f"if{link}" if isinstance(link, int) else link
 
 
+def _up(up: bool) -> str:
+    return " up" if up else ""
+
+
 def _netns_path(fd: int | None) -> str | None:
     return None if fd is None else f"/proc/{os.getpid()}/fd/{fd}"
 
@@ -114,9 +118,9 @@ def add_veth(
 
     def text() -> str:
         bridge, netns = (_device(master) if master else None), _netns_path(peer_netns_fd)
-        here = _words(index=index or None, mtu=mtu, address=mac, txqueuelen=queue_length, master=bridge)
+        here = _words(index=index or None, mtu=mtu, address=mac, txqueuelen=queue_length, master=bridge) + _up(up)
         there = _words(index=peer_index or None, mtu=peer_mtu, address=peer_mac, txqueuelen=queue_length, netns=netns)
-        return f"ip link add {name}{here} type veth peer name {peer}{there}"
+        return f"ip link add name {name}{here} type veth peer name {peer}{there}"
 
     return Request(data, text)
 
@@ -129,7 +133,7 @@ def add_bridge(
         wire.RTM_NEWLINK, _CREATE, _ifinfo(index, up), *_attributes(name=name, mtu=mtu, mac=mac), _kind("bridge")
     )
     return Request(
-        data, lambda: f"ip link add {name}{_words(index=index or None, mtu=mtu, address=mac)} type bridge"
+        data, lambda: f"ip link add name {name}{_words(index=index or None, mtu=mtu, address=mac)}{_up(up)} type bridge"
     )
 
 
@@ -161,13 +165,13 @@ def add_vxlan(
             wire.attribute(wire.IFLA_VXLAN_PORT, struct.pack("!H", port)),
         ),
     )
-    return Request(
-        data,
-        lambda: (
-            f"ip link add {name}{_words(index=index or None, mtu=mtu, address=mac)} txqueuelen 0 type vxlan id {vni} "
-            f"dev {_device(device_index)} local {local} dstport {port} {'learning' if learning else 'nolearning'}"
-        ),
-    )
+
+    def text() -> str:
+        here = _words(index=index or None, mtu=mtu, address=mac) + " txqueuelen 0" + _up(up)
+        below = f"dev {_device(device_index)} local {local} dstport {port}"
+        return f"ip link add name {name}{here} type vxlan id {vni} {below} {'learning' if learning else 'nolearning'}"
+
+    return Request(data, text)
 
 
 def set_link(
