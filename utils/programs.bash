@@ -78,20 +78,22 @@ take_programs() {
 }
 
 build_programs() {
-    local description go_program='' failed=0
+    local description go_program='' no_go='' failed=''
     local program module package version_symbol cgo seconds answers instead version ask
     for description in "$CHECKOUT"/tools/*/*.program; do
         read_program "$description"
         if is_had; then continue; fi
-        if [[ -z $go_program ]] && ! go_program=$(find_go); then
-            say "$program $version: not built (no Go $GO_AT_LEAST here, and none to be had); $instead"
-            failed=1 go_program=''
-            continue
+        [[ -n $go_program$no_go ]] || go_program=$(find_go) || no_go=1
+        if [[ -n $no_go ]]; then
+            say "$program $version: not built (no Go $GO_AT_LEAST, and none to be had; log: $TOOLS/log/go.log); $instead"
+            failed=1
+        else
+            build_program || failed=1
         fi
-        build_program || failed=1
     done
+    [[ -z $failed ]] || say "What was not built is tried again at the next start; ./utils/setup --quick puts an end to that"
     # The build cache is large (1 GB): it goes when all is built, and serves the next try when something is not.
-    ((failed)) || { chmod -R u+w -- "$TOOLS/cache" 2>/dev/null && rm -rf -- "$TOOLS/cache"; } || true
+    [[ -n $failed ]] || { chmod -R u+w -- "$TOOLS/cache" 2>/dev/null && rm -rf -- "$TOOLS/cache"; } || true
 }
 
 # build_program: the one that was read last
