@@ -30,6 +30,9 @@ def wait_ready(
             config, listing = read_network_config(store, prefix), list_leases(store, prefix)
         except KnetsimError as error:
             return str(error)
+        holders = {lease.public_ip for lease in listing.leases}
+        if absent := [worker.name for worker in left if worker.address not in holders]:
+            return f"subnet leases of {', '.join(absent)}"  # one who reaches all now would have to be asked again
         words = ""
         for worker in list(left):
             if facts := read_missing(worker, config, listing):
