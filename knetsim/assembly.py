@@ -14,11 +14,9 @@ from knetsim import names
 from knetsim.api.etcd import Etcd
 from knetsim.api.etcd_store import EtcdStore
 from knetsim.api.events import WARNING, EventRecorder
-from knetsim.api.informer import Informer
 from knetsim.control.embedded import ensure_namespaces, write_pod
 from knetsim.dataplane.underlay import BridgeSwitch, HostNode, Underlay
 from knetsim.node.etcd import EtcdMember, client_url, read_health
-from knetsim.node.kubelet import Kubelet
 from knetsim.node.pod_network import PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
@@ -92,11 +90,16 @@ class ClusterAssembly:
         endpoints = ",".join(client_url(str(address)) for address in self.spec.etcd_addresses())
         for file, text in (
             ("hosts", hosts_file),
-            ("resolv.conf", "# no name server in this version of knetsim; /etc/hosts names the hosts\noptions attempts:1\n"),
+            (
+                "resolv.conf",
+                "# no name server in this version of knetsim; /etc/hosts names the hosts\noptions attempts:1\n",
+            ),
             ("etcd-endpoints", endpoints + "\n"),
         ):
             (directory / file).write_text(text)
-        shown = {str(directory / file): f"/etc/{file}" for file in ("hosts", "resolv.conf") if Path(f"/etc/{file}").exists()}
+        shown = {
+            str(directory / file): f"/etc/{file}" for file in ("hosts", "resolv.conf") if Path(f"/etc/{file}").exists()
+        }
         return self._parts.net.addHost(name, cls=cls, ip=ip, mounts=shown, **params)
 
     def daemon_names(self, host: str) -> list[str]:
@@ -138,7 +141,12 @@ class ClusterAssembly:
         program = str(require_program("etcd"))
         for member in self.members:
             supervisor.start(member.build_spec(program, self.members, token=self.name))
-        wait_until(f"etcd of {self.name}", self._unhealthy_members, ETCD_DEADLINE, hint="see etcd.log in the member's directory")
+        wait_until(
+            f"etcd of {self.name}",
+            self._unhealthy_members,
+            ETCD_DEADLINE,
+            hint="see etcd.log in the member's directory",
+        )
         self.etcd = Etcd([f"unix:{names.etcd_socket(member.name)}" for member in self.members])
         progress.done(self.name, f"etcd: {total} of {total} members healthy")
         self.store = EtcdStore(self.etcd)
@@ -156,7 +164,9 @@ class ClusterAssembly:
         progress.step(self.name, "the pod network of every worker")
         programs = find_programs()
         specs = {names.worker_host(self.name, spec.name): spec for spec in self.spec.workers}
-        chosen = choose_parts([(worker, specs[worker.name].agent, specs[worker.name].cni) for worker in self.workers], programs)
+        chosen = choose_parts(
+            [(worker, specs[worker.name].agent, specs[worker.name].cni) for worker in self.workers], programs
+        )
         self.choices = {choice.worker.name: choice for choice in chosen}
         self.network = PodNetworkAgents(
             self.name,
@@ -216,5 +226,3 @@ def explain_choice(networks: Iterable[WorkerNetwork]) -> str:
         words = f"{network.agent}, {cni}" if network.agent == "flanneld" else f"the {network.agent} agent, {cni}"
         counts[words] = counts.get(words, 0) + 1
     return "; ".join(f"{count} workers with {words}" for words, count in counts.items())
-
-

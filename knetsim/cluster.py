@@ -60,9 +60,7 @@ class Cluster(ClusterAssembly):
         self.kubelet.wait_pods_ready(POD_DEADLINE, [(namespace, pod)])
         return self.pod_ip(pod, namespace=namespace)
 
-    def delete_pod(
-        self, pod: str, *, worker: Worker | None = None, namespace: str = names.DEFAULT_NAMESPACE
-    ) -> None:
+    def delete_pod(self, pod: str, *, worker: Worker | None = None, namespace: str = names.DEFAULT_NAMESPACE) -> None:
         """Delete a pod and wait until nothing of it is left. NotFound."""
         uid = self._pod(pod, worker, namespace)["metadata"]["uid"]
         self.store.delete("Pod", pod, namespace, uid=uid)
@@ -75,7 +73,9 @@ class Cluster(ClusterAssembly):
         self._pod(pod, worker, namespace)
         place = self.kubelet.exec_place(namespace, pod)
         try:
-            return run(["sh", "-c", command], place=place, check=False, merge=True, timeout=_COMMAND_DEADLINE, cwd="/").output
+            return run(
+                ["sh", "-c", command], place=place, check=False, merge=True, timeout=_COMMAND_DEADLINE, cwd="/"
+            ).output
         finally:
             place.close()
 
@@ -114,7 +114,9 @@ class Cluster(ClusterAssembly):
         raise self._not_yet("start_skupper", "Skupper")
 
     def _not_yet(self, call: str, what: str) -> KnetsimError:
-        return KnetsimError(f"{call} is not here yet", self.name, f"this version has pods and their network, not {what}")
+        return KnetsimError(
+            f"{call} is not here yet", self.name, f"this version has pods and their network, not {what}"
+        )
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {', '.join(worker.name for worker in self.workers)}>"
@@ -124,7 +126,9 @@ class Cluster(ClusterAssembly):
     def _pod(self, pod: str, worker: Worker | None, namespace: str) -> dict[str, Any]:
         found = self.pods.get(namespace, pod)
         if found is None:
-            known = [other["metadata"]["name"] for other in self.pods.items() if other["metadata"]["namespace"] == namespace]
+            known = [
+                other["metadata"]["name"] for other in self.pods.items() if other["metadata"]["namespace"] == namespace
+            ]
             raise NotFound(f"no pod '{pod}' in {self.name}, namespace {namespace}", hint=names.did_you_mean(pod, known))
         if worker is not None and found["spec"].get("nodeName") != worker.node_name:
             home = found["spec"].get("nodeName", "no worker yet")

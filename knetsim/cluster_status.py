@@ -54,7 +54,9 @@ def read_cluster(cluster: ClusterAssembly) -> ClusterState:
 
 
 def _read_etcd(cluster: ClusterAssembly) -> EtcdState:
-    leaders = {status.name for status in cluster.etcd.status(_HEALTH_SECONDS) if status.leader} if cluster.etcd else set()
+    leaders = (
+        {status.name for status in cluster.etcd.status(_HEALTH_SECONDS) if status.leader} if cluster.etcd else set()
+    )
     members: list[MemberState] = []
     for member in cluster.members:
         daemon = cluster.daemon(member.daemon_name)
@@ -130,11 +132,11 @@ def _read_pod(cluster: ClusterAssembly, pod: dict[str, Any]) -> PodState:
 def find_problems(state: ClusterState) -> list[ProblemState]:
     """What of a cluster is not as it should be, with what to try."""
     problems: list[ProblemState] = []
-    for member in state["etcd"]["members"]:
-        if not member["healthy"]:
-            problems.append(
-                {"object": f"{member['name']}/etcd", "what": "does not serve", "hint": f"see {_log(member['name'], 'etcd')}"}
-            )
+    problems += [
+        {"object": f"{member['name']}/etcd", "what": "does not serve", "hint": f"see {_log(member['name'], 'etcd')}"}
+        for member in state["etcd"]["members"]
+        if not member["healthy"]
+    ]
     for worker in state["workers"]:
         if not worker["ready"]:
             problems.append(
@@ -152,7 +154,13 @@ def find_problems(state: ClusterState) -> list[ProblemState]:
     for agent in state["podNetwork"]["agentStates"]:
         if not agent["healthy"]:
             what = agent["detail"] or "has no subnet"
-            problems.append({"object": f"pod network of {agent['worker']}", "what": what, "hint": f"see {_log(agent['worker'], 'flannel')}"})
+            problems.append(
+                {
+                    "object": f"pod network of {agent['worker']}",
+                    "what": what,
+                    "hint": f"see {_log(agent['worker'], 'flannel')}",
+                }
+            )
     return problems
 
 
@@ -161,7 +169,8 @@ def _log(host: str, program: str) -> str:
 
 
 def find_orphans(cluster: ClusterAssembly) -> list[OrphanState]:
-    """Network namespaces, interfaces and nft tables on the cluster's workers that belong to no pod and to no agent of ours."""
+    """Network namespaces, interfaces and nft tables on the cluster's workers that belong to no pod and to no agent of
+    ours."""
     orphans: list[OrphanState] = []
     for worker in cluster.workers:
         owned = cluster.owned_names(worker)

@@ -86,7 +86,8 @@ class ScenarioError(InputError):
 
 
 class ObjectError(InputError):
-    """An object that the store cannot accept: `field` is the path of the first mistake, `problems` all as (field, what)."""
+    """An object that the store cannot accept: `field` is the path of the first mistake, `problems` all as (field,
+    what)."""
 
     def __init__(
         self,

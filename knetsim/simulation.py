@@ -1,7 +1,8 @@
 """The simulation: the one place where everything is put together. Start, use, stop.
 
 Order of a start, each step waiting for facts: hosts and links of all clusters → then, each cluster in a thread of its
-own: etcd members healthy → pod network ready on every worker → Nodes ready → manifests written → Pods ready. It runs inside
+own: etcd members healthy → pod network ready on every worker → Nodes ready → manifests written → Pods ready. It runs
+inside
 the sandbox (`Simulation.run` makes one), whose end frees whatever it made.
 """
 
@@ -60,7 +61,8 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A place that a user named: its namespaces (the caller's to close), what a prompt calls it, and where a shell starts."""
+    """A place that a user named: its namespaces (the caller's to close), what a prompt calls it, and where a shell
+    starts."""
 
     place: Namespaces
     prompt: str
@@ -92,7 +94,8 @@ class Simulation:
     def run(cls, scenario: Scenario, body: Callable[[Simulation], int | None], *, name: str = "default") -> int:
         """Run `body` with a started simulation, in a sandbox of its own; its exit code. Nothing remains afterwards.
 
-        For programs: `Simulation.run(read_scenario("lab.yaml"), lambda sim: print(sim.status()))`. An error of `body` is
+        For programs: `Simulation.run(read_scenario("lab.yaml"), lambda sim: print(sim.status()))`. An error of `body`
+        is
         raised here again, as the class it was when it is one of knetsim's.
         """
         from knetsim.system.sandbox import Sandbox
@@ -216,7 +219,12 @@ class Simulation:
     # --- from other terminals -----------------------------------------------------------------------------------------
 
     def _methods(self) -> dict[str, rpc.Method]:
-        return {"status": self._rpc_status, "summary": self._rpc_summary, "exec": self._rpc_exec, "stop": self._rpc_stop}
+        return {
+            "status": self._rpc_status,
+            "summary": self._rpc_summary,
+            "exec": self._rpc_exec,
+            "stop": self._rpc_stop,
+        }
 
     def add_method(self, name: str, method: rpc.Method) -> None:
         """Have the simulation answer one more question from other terminals."""

@@ -1,4 +1,5 @@
-"""What a test run must leave as it found it: interfaces, routes, rules, namespaces, mounts, processes, files of ours."""
+"""What a test run must leave as it found it: interfaces, routes, rules, namespaces, mounts, processes, files of
+ours."""
 
 from __future__ import annotations
 
@@ -47,7 +48,13 @@ def _glob(directory: str) -> list[Path]:
 
 
 def _sysctls() -> list[str]:
-    names = ("net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables", "fs/file-max", "net/core/wmem_max", "kernel/hostname")
+    names = (
+        "net/ipv4/ip_forward",
+        "net/bridge/bridge-nf-call-iptables",
+        "fs/file-max",
+        "net/core/wmem_max",
+        "kernel/hostname",
+    )
     found = []
     for name in names:
         path = Path("/proc/sys") / name

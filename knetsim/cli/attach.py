@@ -1,4 +1,5 @@
-"""`knetsim attach`: the prompt of a detached simulation. Lines go there whole; what they print comes back at their end."""
+"""`knetsim attach`: the prompt of a detached simulation. Lines go there whole; what they print comes back at their
+end."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _LEAVE = ("exit", "quit")
 
 
 def attach(name: str | None, lines: Iterable[str]) -> int:
-    """Run `lines`, or what is typed, at the prompt of the simulation `name`; the code of the last line, the first that fails
+    """Run `lines`, or what is typed, at the prompt of the simulation `name`; the code of the last line, the first
+    that fails
     ends `lines`."""
     simulation = state.find(name)
     code = EXIT_OK

@@ -18,5 +18,7 @@ def report_valid(path: Path, output: str) -> None:
         return
     for cluster in scenario.clusters:
         manifests = len(read_manifests(scenario, cluster.name))
-        click.echo(f"{cluster.name}: {len(cluster.workers)} workers, {cluster.etcd.members} etcd members, {manifests} objects")
+        click.echo(
+            f"{cluster.name}: {len(cluster.workers)} workers, {cluster.etcd.members} etcd members, {manifests} objects"
+        )
     click.echo(f"{path} is valid")

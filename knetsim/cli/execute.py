@@ -19,13 +19,16 @@ def execute(name: str | None, target: str, container: str | None, command: list[
     place = Namespaces(target, **dict(zip(answer["kinds"], fds, strict=True)))
     try:
         argv = command or ["bash", "--norc", "--noprofile"]
-        return run_attached(argv, place=place, env=build_environment(answer["prompt"], answer["env"]), cwd=answer["cwd"])
+        return run_attached(
+            argv, place=place, env=build_environment(answer["prompt"], answer["env"]), cwd=answer["cwd"]
+        )
     finally:
         place.close()
 
 
 def build_environment(prompt: str, extra: dict[str, str]) -> dict[str, str]:
-    """The environment of what runs in a target: the terminal's settings, a plain PATH, a prompt that says where one is."""
+    """The environment of what runs in a target: the terminal's settings, a plain PATH, a prompt that says where one
+    is."""
     kept = {key: os.environ[key] for key in _KEPT if key in os.environ}
     return {
         "PATH": f"{INSIDE_STATE}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from knetsim.errors import KnetsimError
+from knetsim.status import Summary
 from knetsim.system import rpc, state
 
 
-def list_simulations() -> list[dict[str, Any]]:
-    """One row a simulation: name, state, scenario, clusters, workers, pods, uptimeSeconds, pid. Stale directories are listed too."""
+def list_simulations() -> list[Summary]:
+    """One row a simulation: name, state, scenario, clusters, workers, pods, uptimeSeconds, pid. Stale directories are
+    listed too."""
     return [_row(directory) for directory in state.simulations()]
 
 
-def _row(directory: state.StateDirectory) -> dict[str, Any]:
+def _row(directory: state.StateDirectory) -> Summary:
     identity = directory.identity()
-    row: dict[str, Any] = {
+    row: Summary = {
         "name": directory.name,
         "state": "starting" if directory.is_running() else "crashed",
         "scenario": identity.scenario if identity else "",

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
+from knetsim.cli.terminal import Output
 from knetsim.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, KnetsimError, NotFound, UsageError
 from knetsim.names import did_you_mean
 
@@ -22,7 +23,11 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 name_option = click.option("--name", metavar="NAME", help="Which simulation, when several run.")
 output_option = click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="A table to read or JSON."
+    "-o",
+    "--output",
+    type=click.Choice(["table", "wide", "json"]),
+    default="table",
+    help="A table, a wider one, or JSON.",
 )
 
 
@@ -49,7 +54,9 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 @click.argument("scenario", default="default")
 @click.option("--name", metavar="NAME", help="Name of the simulation (default: the scenario's).")
 @click.option("--detach", "-d", is_flag=True, help="Return once it is ready; it runs until `knetsim down`.")
-@click.option("--exec", "-e", "lines", multiple=True, metavar="CMD", help="Run a line of the prompt, then end. Repeatable.")
+@click.option(
+    "--exec", "-e", "lines", multiple=True, metavar="CMD", help="Run a line of the prompt, then end. Repeatable."
+)
 @click.option("--no-repair", is_flag=True, help="Let broken kernel state stay broken, for exercises.")
 def up(scenario: str, name: str | None, detach: bool, lines: tuple[str, ...], no_repair: bool) -> int:
     """Start SCENARIO (a file, or the name of one that comes along) and open the mininet> prompt."""
@@ -67,7 +74,9 @@ def _scenario_path(word: str) -> Path:
     if bundled.exists():
         return bundled
     known = [candidate.stem for candidate in _SCENARIOS.glob("*.yaml")]
-    raise _input_error(NotFound(f"no scenario '{word}'", why="no such file, and none of that name comes along"), word, known)
+    raise _input_error(
+        NotFound(f"no scenario '{word}'", why="no such file, and none of that name comes along"), word, known
+    )
 
 
 def _input_error(error: KnetsimError, word: str, known: list[str]) -> UsageError:
@@ -76,7 +85,9 @@ def _input_error(error: KnetsimError, word: str, known: list[str]) -> UsageError
 
 @cli.command()
 @name_option
-@click.option("--exec", "-e", "lines", multiple=True, metavar="CMD", help="Run a line of the prompt, then return. Repeatable.")
+@click.option(
+    "--exec", "-e", "lines", multiple=True, metavar="CMD", help="Run a line of the prompt, then return. Repeatable."
+)
 def attach(name: str | None, lines: tuple[str, ...]) -> int:
     """Open the mininet> prompt of a simulation that runs detached."""
     from knetsim.cli.attach import attach as open_prompt
@@ -101,7 +112,7 @@ def down(name: str | None, everything: bool) -> None:
 
 @cli.command()
 @output_option
-def ls(output: str) -> None:
+def ls(output: Output) -> None:
     """List the running simulations."""
     from knetsim.cli.listing import list_simulations
     from knetsim.cli.render import render_simulations
@@ -113,7 +124,7 @@ def ls(output: str) -> None:
 @name_option
 @output_option
 @click.option("--orphans", is_flag=True, help="Only the kernel objects that nothing owns.")
-def status(name: str | None, output: str, orphans: bool) -> None:
+def status(name: str | None, output: Output, orphans: bool) -> None:
     """Clusters, members, workers, pods, daemons: health and addresses."""
     from knetsim.cli.render import render_orphans, render_status
     from knetsim.system import rpc, state
@@ -173,7 +184,7 @@ def _target_of_parts(cluster: str, worker: str | None, pod: str | None) -> str:
 @cli.command()
 @click.argument("scenario", default="default")
 @output_option
-def validate(scenario: str, output: str) -> None:
+def validate(scenario: str, output: Output) -> None:
     """Check SCENARIO and its manifests without starting anything."""
     from knetsim.cli.check import report_valid
 
@@ -185,7 +196,7 @@ def _add_reports() -> None:
 
     @cli.command()
     @output_option
-    def doctor(output: str) -> int:
+    def doctor(output: Output) -> int:
         """What this machine can do, what each missing thing costs, and how to get it."""
         from knetsim.cli.doctor import doctor as report
 
@@ -194,7 +205,7 @@ def _add_reports() -> None:
     @cli.command()
     @name_option
     @output_option
-    def fidelity(name: str | None, output: str) -> None:
+    def fidelity(name: str | None, output: Output) -> None:
         """What is real here, what is embedded or simplified, and what differs."""
         from knetsim.cli.fidelity import fidelity as report
         from knetsim.system import rpc, state
@@ -207,7 +218,7 @@ def _add_reports() -> None:
 
     @cli.command()
     @output_option
-    def version(output: str) -> None:
+    def version(output: Output) -> None:
         """Versions of knetsim and of the programs it runs."""
         from knetsim.cli.version import version as report
 
@@ -250,7 +261,7 @@ def shown(body: Callable[[], Any], verbose: bool = False) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has gone, as in `knetsim status | head`
         return EXIT_OK
-    except Exception as error:  # a mistake of ours: say so, and where it arose when asked
+    except Exception as error:  # noqa: BLE001 a mistake of ours: say so, and where it arose when asked
         print_error(_our_mistake(error), verbose)
         return EXIT_FAILED
     return code if isinstance(code, int) else EXIT_OK

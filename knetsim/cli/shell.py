@@ -1,7 +1,8 @@
 """The `mininet>` prompt: Mininet's own, with the simulation's objects in reach of `py` and a few more commands.
 
 What differs from Mininet's: an error is shown as everywhere in knetsim and remembered, so that `--exec` and piped lines
-end with the right exit code; `#` starts a comment only at the start of a line, since `py` strings may hold it; a command
+end with the right exit code; `#` starts a comment only at the start of a line, since `py` strings may hold it; a
+command
 given to a host never eats the lines that follow it on a pipe; node names are taken in any case; history is kept apart.
 """
 
@@ -30,7 +31,7 @@ from knetsim.simulation import Simulation
 _HISTORY = "~/.knetsim_history"
 _NOT_YET = {
     "trace": "following a packet comes with a later version; until then: C0w1 tcpdump -ni any",
-    "kubectl": "there is no API server in this version; use `py` and the objects in etcd: C0e1 etcdctl get / --prefix --keys-only",
+    "kubectl": "there is no API server in this version; see the objects: C0e1 etcdctl get / --prefix --keys-only",
 }
 
 
@@ -54,7 +55,8 @@ class Shell(CLI):  # type: ignore[misc]
         self._capturing = threading.Lock()
 
     def run_prompt(self) -> int:
-        """Read and run lines until `exit` or the end of input; 0, or, for input from a pipe, the first failure's code."""
+        """Read and run lines until `exit` or the end of input; 0, or, for input from a pipe, the first failure's
+        code."""
         if not self.isatty():
             self.prompt = ""
             return self.run_lines(self.stdin)
@@ -97,7 +99,7 @@ class Shell(CLI):  # type: ignore[misc]
         pods = worker.containers
         pod = pods[0] if pods else "c1"
         return (
-            f"Try:  {worker.name} ip addr  |  py {worker.name}.exec_container(\"{pod}\", \"ip addr\")  |  status  |  help\n"
+            f'Try:  {worker.name} ip addr  |  py {worker.name}.exec_container("{pod}", "ip addr")  |  status  |  help\n'
             f"From another terminal:  ./utils/exec {worker.cluster_id} {worker.short_name} {pod}"
         )
 
@@ -113,7 +115,7 @@ class Shell(CLI):  # type: ignore[misc]
         readline.set_completer_delims(" \t\n\"'()[],=")
         return readline
 
-    def getLocals(self) -> dict[str, Any]:
+    def getLocals(self) -> dict[str, Any]:  # noqa: N802 - Mininet\'s name
         """What `py` sees: every host and switch, every cluster, `net` and `sim`."""
         self.locals.update(self.mn.nameToNode)
         self.locals.update({cluster.name: cluster for cluster in self.simulation.clusters})
@@ -135,7 +137,8 @@ class Shell(CLI):  # type: ignore[misc]
         self.code = error.exit_code
 
     def do_py(self, line: str) -> None:
-        """py EXPRESSION: evaluate Python. Hosts, clusters, `net` and `sim` are names: py C0w1.exec_container("c1", "ip addr")"""
+        """py EXPRESSION: evaluate Python. Hosts, clusters, `net` and `sim` are names: py C0w1.exec_container("c1",
+        "ip addr")"""
         self._python(line, "eval")
 
     def do_px(self, line: str) -> None:
@@ -144,14 +147,14 @@ class Shell(CLI):  # type: ignore[misc]
 
     def _python(self, line: str, mode: str) -> None:
         if not line.strip():
-            self._show(UsageError(f"{'py' if mode == 'eval' else 'px'} needs Python", hint="py C0.get(\"w1\").IP()"))
+            self._show(UsageError(f"{'py' if mode == 'eval' else 'px'} needs Python", hint='py C0.get("w1").IP()'))
             return
         names = self.getLocals()
         try:
             result = eval(compile(line.strip(), "<prompt>", mode), names)
         except KnetsimError as error:
             self._show(error)
-        except Exception as error:  # whatever the user's own expression raises is theirs to read
+        except Exception as error:  # noqa: BLE001 whatever the user's own expression raises is theirs to read
             click.echo(f"{type(error).__name__}: {error}", err=True)
             if isinstance(error, NameError) and error.name:
                 click.echo(did_you_mean(error.name, [name for name in names if not name.startswith("_")]), err=True)
@@ -198,7 +201,9 @@ class Shell(CLI):  # type: ignore[misc]
         elif first not in self.mn:
             commands = [name[3:] for name in self.get_names() if name.startswith("do_")]
             word = line.split()[0] if line.split() else line
-            self._show(UsageError(f"unknown command '{word}'", hint=did_you_mean(word, [*commands, *self.mn]) or "help"))
+            self._show(
+                UsageError(f"unknown command '{word}'", hint=did_you_mean(word, [*commands, *self.mn]) or "help")
+            )
         elif not args:
             self._show(UsageError(f"what shall {first} do?", hint=f"{first} ip addr"))
         else:
@@ -218,7 +223,7 @@ class Shell(CLI):  # type: ignore[misc]
         interface = self.mn[word].defaultIntf()
         return (interface.updateIP() if interface else None) or word
 
-    def waitForNode(self, node: Any) -> None:
+    def waitForNode(self, node: Any) -> None:  # noqa: N802 - Mininet\'s name
         """Until the node's command ends: show its output; what is typed at a terminal meanwhile goes to it."""
         if self.isatty():
             super().waitForNode(node)
@@ -229,7 +234,7 @@ class Shell(CLI):  # type: ignore[misc]
             except KeyboardInterrupt:
                 node.sendInt()
 
-    def do_EOF(self, line: str) -> bool:
+    def do_EOF(self, line: str) -> bool:  # noqa: N802 - Mininet\'s name
         """Ctrl-D: end the simulation."""
         if self.isatty():
             click.echo()

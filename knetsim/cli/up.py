@@ -102,7 +102,7 @@ def _answer_lines(simulation: Simulation) -> None:
     from knetsim.cli.shell import Shell
     from knetsim.system.rpc import Answer
 
-    shell = Shell(simulation, stdin=open(os.devnull))
+    shell = Shell(simulation, stdin=open(os.devnull))  # noqa: SIM115 - open as long as the shell
 
     def run_line(line: str) -> Answer:
         code, output = shell.run_captured(line)
@@ -123,5 +123,3 @@ def _write_to_log() -> None:
     os.dup2(log, 2)
     os.close(log)
     os.close(null)
-
-

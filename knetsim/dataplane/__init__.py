@@ -6,7 +6,8 @@
                                          │            │
                                     C0w1-eth0 ── C0s0 ── C0w2-eth0       underlay.py
 
-A packet between pods of one worker turns back at cni0. One to the outside leaves cni0 for the worker's own interface and gets
+A packet between pods of one worker turns back at cni0. One to the outside leaves cni0 for the worker's own interface
+and gets
 the worker's address (overlay/masquerade.py).
 """
 

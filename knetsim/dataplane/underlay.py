@@ -1,6 +1,7 @@
 """The underlay: hosts, switches and links as Mininet knows them, made by netlink instead of by shell commands.
 
-Reality: machines in a data centre on switches. Mininet's way: a bash per host, whose commands make the host's namespace,
+Reality: machines in a data centre on switches. Mininet's way: a bash per host, whose commands make the host's
+namespace,
 interfaces and addresses (about 28 ms a host). Ours: a host is a set of namespaces held by descriptors, its link and
 address one netlink message each (about 2 ms a host, no process); switches are Linux bridges in the simulation's root
 network namespace, as Mininet's LinuxBridge. The objects are Mininet's (`Node`, `Link`, `Intf`, `Mininet`), so its

@@ -38,7 +38,8 @@ def build_etcd_argv(
 ) -> list[str]:
     """The command line of the member `host`; `members` maps all member hosts to their addresses.
 
-    The client socket's URL has no path since etcd 3.4 refuses one: the file `client:0` is made in its working directory.
+    The client socket's URL has no path since etcd 3.4 refuses one: the file `client:0` is made in its working
+    directory.
     """
     cluster = ",".join(f"{name}=http://{member}:{PEER_PORT}" for name, member in members.items())
     return [
@@ -55,7 +56,8 @@ def build_etcd_argv(
         "--auto-compaction-mode=periodic",
         "--auto-compaction-retention=30m",
         "--unsafe-no-fsync",
-        # All members advancing their first election at once split the votes, and the next one is a second later: the first
+        # All members advancing their first election at once split the votes, and the next one is a second later: the
+        # first
         # member alone hurries.
         f"--initial-election-tick-advance={'true' if host == next(iter(members)) else 'false'}",
         "--logger=zap",
@@ -91,7 +93,7 @@ class EtcdMember(HostNode):
     def __init__(self, name: str, ip: str, cluster: str, **params: Any) -> None:
         super().__init__(name, ip, **params)
         self.cluster = cluster
-        self.address = ip.split("/")[0]
+        self.address = ip.split("/", maxsplit=1)[0]
 
     @property
     def daemon_name(self) -> str:
@@ -104,7 +106,9 @@ class EtcdMember(HostNode):
         addresses = {member.name: member.address for member in members}
         return DaemonSpec(
             name=self.daemon_name,
-            argv=build_etcd_argv(program, self.name, self.address, addresses, token, f"{names.INSIDE_STATE}/data/{self.name}"),
+            argv=build_etcd_argv(
+                program, self.name, self.address, addresses, token, f"{names.INSIDE_STATE}/data/{self.name}"
+            ),
             log=directory / "etcd.log",
             place=self.place,
             cwd=str(directory),

@@ -1,7 +1,9 @@
 """Who gives a cluster's workers their part of the pod network, and who wires their pods: chosen, started, awaited.
 
-Each worker has an agent, the real flanneld as a daemon of its own or the embedded one that serves all its workers of the
-cluster, and a way to wire pods, the real CNI plugins or netlink. `auto` means the real ones while there are few workers:
+Each worker has an agent, the real flanneld as a daemon of its own or the embedded one that serves all its workers of
+the
+cluster, and a way to wire pods, the real CNI plugins or netlink. `auto` means the real ones while there are few
+workers:
 a flanneld costs 60 MB and a CNI chain 20 ms a pod.
 """
 
@@ -43,7 +45,8 @@ NATIVE = "native"
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """The real programs that are here: `flanneld`, or None; and where CNI plugins are, empty when the chain is not whole."""
+    """The real programs that are here: `flanneld`, or None; and where CNI plugins are, empty when the chain is not
+    whole."""
 
     flanneld: Path | None
     plugin_path: Sequence[Path]
@@ -67,14 +70,18 @@ def choose_parts(workers: Sequence[tuple[Worker, str, str]], programs: Programs)
     chosen = []
     for worker, agent, cni in workers:
         if agent == FLANNELD and programs.flanneld is None:
-            raise MissingTool("flanneld is not installed", worker.name, hint="run ./utils/setup, or say agent: embedded")
+            raise MissingTool(
+                "flanneld is not installed", worker.name, hint="run ./utils/setup, or say agent: embedded"
+            )
         if cni == PLUGINS and not programs.plugin_path:
-            raise MissingTool("the CNI plugins are not installed", worker.name, hint="run ./utils/setup, or say cni: native")
-        if agent == "auto":
-            agent = FLANNELD if few and programs.flanneld else EMBEDDED
-        if cni == "auto":
-            cni = PLUGINS if few and programs.plugin_path else NATIVE
-        chosen.append(WorkerNetwork(worker, agent, cni))
+            raise MissingTool(
+                "the CNI plugins are not installed", worker.name, hint="run ./utils/setup, or say cni: native"
+            )
+        real_agent = FLANNELD if few and programs.flanneld else EMBEDDED
+        real_cni = PLUGINS if few and programs.plugin_path else NATIVE
+        chosen.append(
+            WorkerNetwork(worker, real_agent if agent == "auto" else agent, real_cni if cni == "auto" else cni)
+        )
     return chosen
 
 
@@ -189,7 +196,8 @@ class PodNetworkAgents:
 
 
 def build_config(pod_network: Any) -> NetworkConfig:
-    """Flannel's configuration from the scenario's `podNetwork`; with nft where br_netfilter is missing, as flanneld demands."""
+    """Flannel's configuration from the scenario's `podNetwork`; with nft where br_netfilter is missing, as flanneld
+    demands."""
     backend = pod_network.backend
     options = Backend(backend.type, backend.vni, backend.port) if backend.type == VXLAN else Backend(backend.type)
     return NetworkConfig(

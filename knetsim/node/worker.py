@@ -1,6 +1,7 @@
 """A worker: the Mininet host `C0w1`, which is the Kubernetes Node `c0w1`, with the calls of the first knetsim.
 
-Reality: a machine with a kubelet, a container runtime and CNI plugins. Ours: a host of the underlay with private /run/netns,
+Reality: a machine with a kubelet, a container runtime and CNI plugins. Ours: a host of the underlay with private
+/run/netns,
 /etc/hosts and /etc/resolv.conf; its kubelet and its pod network's agent are threads of the engine, or real daemons in
 its namespaces (flanneld). The calls below write objects and wait for what the agents make of them; nothing is wired by
 a second path.
@@ -47,7 +48,7 @@ class Worker(HostNode):
         self.cluster = cluster
         self.short_name = short_name
         self.node_name = names.node_name(name)
-        self.address = ip.split("/")[0]
+        self.address = ip.split("/", maxsplit=1)[0]
 
     @property
     def cluster_id(self) -> str:
@@ -93,5 +94,7 @@ class Worker(HostNode):
     def run_ingress(self, name: str, port: int, rules: list[dict[str, str]]) -> None:
         """The nginx in front of Services; refused in this version, which has no Services yet."""
         raise KnetsimError(
-            "run_ingress is not here yet", self.name, "this version has pods and their network, not Services and ingress"
+            "run_ingress is not here yet",
+            self.name,
+            "this version has pods and their network, not Services and ingress",
         )

@@ -69,9 +69,7 @@ class Daemon:
     def status(self) -> DaemonStatus:
         """A snapshot for `knetsim status`."""
         pid = self.process.pid if self.process else None
-        return DaemonStatus(
-            self.spec.name, pid, pid is not None, self.restarts, self.last_exit, str(self.spec.log)
-        )
+        return DaemonStatus(self.spec.name, pid, pid is not None, self.restarts, self.last_exit, str(self.spec.log))
 
 
 def explain_exit(code: int) -> str:

@@ -1,7 +1,9 @@
-"""What a simulation owns outside its namespaces, written down before it is made, so that it can be undone after any end.
+"""What a simulation owns outside its namespaces, written down before it is made, so that it can be undone after any
+end.
 
 The kernel ends what lives inside the sandbox. The rest, files mostly, is listed in `ledger.jsonl` of the state
-directory, one JSON object a line: {"kind": "file"|"tree"|"mountpoint", "path": …}. `sweep` undoes the entries, newest first,
+directory, one JSON object a line: {"kind": "file"|"tree"|"mountpoint", "path": …}. `sweep` undoes the entries, newest
+first,
 then the state directory itself; it serves stop, failed start, Ctrl-C and the next start after a crash alike.
 """
 
@@ -59,7 +61,8 @@ class Ledger:
         return entries
 
     def sweep(self) -> None:
-        """Undo every entry, newest first, then remove the state directory; LeftoverError at the end if any step failed."""
+        """Undo every entry, newest first, then remove the state directory; LeftoverError at the end if any step
+        failed."""
         failures: list[BaseException] = []
         for entry in reversed(self.entries()):
             try:

@@ -50,9 +50,7 @@ def setns(fd: int, kind: int) -> None:
 
 def mount(source: str, target: str, fstype: str = "", flags: int = 0, options: str = "") -> None:
     """mount(2) in the calling thread's mount namespace."""
-    result = _libc.mount(
-        source.encode(), target.encode(), fstype.encode() or None, flags, options.encode() or None
-    )
+    result = _libc.mount(source.encode(), target.encode(), fstype.encode() or None, flags, options.encode() or None)
     _checked(result, f"mount {source} on {target}")
 
 
@@ -72,7 +70,8 @@ def unmount(target: str) -> None:
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
-    """Make `new_root`, a mount point, the root of the calling thread's mount namespace, and show the old one at `put_old`.
+    """Make `new_root`, a mount point, the root of the calling thread's mount namespace, and show the old one at
+    `put_old`.
 
     glibc has the call in its library, though in none of its headers.
     """

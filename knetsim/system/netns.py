@@ -28,7 +28,8 @@ _ENTER_KINDS = ("net", "uts", "ipc", "mnt")
 
 
 class Namespaces:
-    """Open descriptors of the namespaces that make a place (a host, a pod); absent kinds are shared with whoever enters.
+    """Open descriptors of the namespaces that make a place (a host, a pod); absent kinds are shared with whoever
+    enters.
 
     `name` is for messages. The descriptors belong to this object until `close`.
     """
@@ -71,7 +72,8 @@ class Namespaces:
         return cls(name, **fds)
 
     def with_fds(self, name: str, **fds: int) -> Namespaces:
-        """The same place with some kinds replaced; every descriptor is duplicated, so each object is closed on its own."""
+        """The same place with some kinds replaced; every descriptor is duplicated, so each object is closed on its
+        own."""
         merged = {**self.fds, **fds}
         return Namespaces(name, **{kind: os.dup(fd) for kind, fd in merged.items()})
 
@@ -106,7 +108,9 @@ def _thread_home() -> Namespaces:
 
 def _go(target: Namespaces, kinds: tuple[str, ...]) -> None:
     if "mnt" in kinds:
-        linux.unshare(linux.CLONE_FS)  # a thread started by this one shares its root directory again; else this costs nothing
+        linux.unshare(
+            linux.CLONE_FS
+        )  # a thread started by this one shares its root directory again; else this costs nothing
     for kind in kinds:
         linux.setns(target.fds[kind], KINDS[kind])
 
@@ -133,7 +137,8 @@ def entered(place: Namespaces) -> Iterator[None]:
 
 @contextmanager
 def new_pid_namespace() -> Iterator[None]:
-    """Children started by the calling thread inside the block live in a pid namespace of their own; the first is its pid 1.
+    """Children started by the calling thread inside the block live in a pid namespace of their own; the first is its
+    pid 1.
 
     Inside, no thread can be started. As in `entered`, the process ends when the way back fails.
     """
@@ -160,7 +165,8 @@ def create_netns(name: str, hostname: str) -> Namespaces:
 
 
 def create_host(name: str, mounts: dict[str, str]) -> Namespaces:
-    """Network, mount, UTS and IPC namespaces of a machine called `name`, held by descriptors alone: no process is needed.
+    """Network, mount, UTS and IPC namespaces of a machine called `name`, held by descriptors alone: no process is
+    needed.
 
     Its /sys shows its own devices, its /run/netns is empty and its own; each file of `mounts` is shown at its value.
     """
@@ -178,19 +184,6 @@ def create_host(name: str, mounts: dict[str, str]) -> Namespaces:
         _go(home, _ENTER_KINDS)
 
 
-def create_mount_namespace(place: Namespaces, mounts: dict[str, str]) -> int:
-    """A mount namespace cloned from `place`'s, in which each key of `mounts` is shown at its value; returns its descriptor.
-
-    Held by the descriptor alone: no process is needed. Mounts made in it stay in it.
-    """
-    with entered(place):
-        linux.unshare(linux.CLONE_NEWNS)
-        linux.make_mounts_private()
-        for source, target in mounts.items():
-            linux.bind_mount(source, target)
-        return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-
-
 def publish_netns(worker: Namespaces, net_fd: int, name: str) -> None:
     """Show the namespace `net_fd` as `name` in the worker's /run/netns, where `ip netns` finds it."""
     path = f"/run/netns/{name}"
@@ -198,6 +191,41 @@ def publish_netns(worker: Namespaces, net_fd: int, name: str) -> None:
     with entered(worker):
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
         linux.bind_mount(source, path)
+
+
+def is_published(worker: Namespaces, net_fd: int, name: str) -> bool:
+    """Whether `name` in the worker's /run/netns is the namespace `net_fd`."""
+    with entered(worker):
+        try:
+            return os.path.samestat(os.stat(f"/run/netns/{name}"), os.fstat(net_fd))
+        except FileNotFoundError:
+            return False
+
+
+def open_published(worker: Namespaces, name: str, hostname: str) -> Namespaces | None:
+    """The network namespace shown as `name` in the worker's /run/netns, with a new UTS namespace; None if there is none."""
+    with entered(worker):
+        try:
+            net = os.open(f"/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+    try:
+        with entered(Namespaces(name, net=net)):
+            uts = _create_uts(hostname)
+    except OSError:
+        os.close(net)  # EINVAL: a file that is no namespace, as after an interrupted publish
+        return None
+    return Namespaces(name, net=net, uts=uts)
+
+
+def _create_uts(hostname: str) -> int:
+    home = _thread_home()
+    try:
+        linux.unshare(linux.CLONE_NEWUTS)
+        socket.sethostname(hostname)
+        return os.open("/proc/thread-self/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        _go(home, ("uts",))
 
 
 def unpublish_netns(worker: Namespaces, name: str) -> None:

@@ -1,6 +1,7 @@
 """ICMP echo from inside a place, to many addresses at once and without a process: who answers, and how soon.
 
-Source: RFC 792. A raw socket sees every ICMP packet of its namespace, so replies are told apart by identifier and number.
+Source: RFC 792. A raw socket sees every ICMP packet of its namespace, so replies are told apart by identifier and
+number.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ _ECHO_REPLY = 0
 _HEADER = struct.Struct("!BBHHH")
 
 
-def ping(place: Namespaces, addresses: Sequence[str], timeout: float = 1.0, attempts: int = 2) -> dict[str, float | None]:
-    """Seconds until each address answered, None for those that did not within `timeout` seconds after the last attempt."""
+def ping(
+    place: Namespaces, addresses: Sequence[str], timeout: float = 1.0, attempts: int = 2
+) -> dict[str, float | None]:
+    """Seconds until each address answered, None for those that did not within `timeout` seconds after the last
+    attempt."""
     times: dict[str, float | None] = dict.fromkeys(addresses)
     with netns_socket(place, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
         raw.setblocking(False)

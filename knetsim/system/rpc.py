@@ -1,7 +1,8 @@
 """Questions from other terminals to a running simulation: JSON over the UNIX socket in its state directory.
 
 A connection carries one request, `{"method": …, "params": {…}}`, and one answer, `{"result": …}` or `{"error": [class,
-fields]}`, each a line of JSON. Open namespaces travel beside the answer as file descriptors (SCM_RIGHTS), so a caller in
+fields]}`, each a line of JSON. Open namespaces travel beside the answer as file descriptors (SCM_RIGHTS), so a caller
+in
 another pid and mount namespace needs no path to them. The socket is root's only.
 """
 
@@ -75,7 +76,9 @@ class RpcServer:
                 line = json.dumps({"error": _error_fields(error)}).encode() + b"\n"
             except ValueError as error:
                 answer = Answer(None)
-                line = json.dumps({"error": ["UsageError", {"what": "not a request", "why": str(error)}]}).encode() + b"\n"
+                line = (
+                    json.dumps({"error": ["UsageError", {"what": "not a request", "why": str(error)}]}).encode() + b"\n"
+                )
             try:
                 if answer.fds:
                     sent = socket.send_fds(connection, [line], list(answer.fds))
@@ -101,7 +104,8 @@ def _known_methods(known: dict[str, Method]) -> str:
 
 
 def call(path: str, method: str, timeout: float | None = 60, **params: Any) -> tuple[Any, list[int]]:
-    """Ask the simulation behind the socket `path`; the result and the descriptors that came with it, which are the caller's.
+    """Ask the simulation behind the socket `path`; the result and the descriptors that came with it, which are the
+    caller's.
 
     The error that the method raised is raised here; StoreUnavailable when the simulation does not answer.
     """

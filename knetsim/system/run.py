@@ -30,7 +30,7 @@ def run(
     argv: Sequence[str],
     *,
     place: Namespaces | None = None,
-    input: str | None = None,
+    input: str | None = None,  # noqa: A002 - as subprocess calls it
     env: Mapping[str, str] | None = None,
     timeout: float = 60,
     check: bool = True,
@@ -85,12 +85,12 @@ def _end_session(child: subprocess.Popen[str]) -> None:
 def _start_error(argv: Sequence[str], where: str, cwd: str | None) -> MissingTool:
     if cwd is not None and not os.path.isdir(cwd):
         return MissingTool(f"cannot run `{argv[0]}`", where, f"its working directory {cwd} does not exist")
-    return MissingTool(f"no program `{argv[0]}`", where, "it is not on this machine", "run ./utils/setup, or: knetsim doctor")
+    return MissingTool(
+        f"no program `{argv[0]}`", where, "it is not on this machine", "run ./utils/setup, or: knetsim doctor"
+    )
 
 
-def run_attached(
-    argv: Sequence[str], *, place: Namespaces, env: Mapping[str, str], cwd: str | None = None
-) -> int:
+def run_attached(argv: Sequence[str], *, place: Namespaces, env: Mapping[str, str], cwd: str | None = None) -> int:
     """Run `argv` in `place` with this terminal's input and output; its exit code, 128 and the number for a signal.
 
     MissingTool when there is no such program there.

@@ -6,7 +6,8 @@
                   └── engine   Mininet, agents, the prompt; its exit code becomes that of `knetsim up`
 
 Who dies takes the others along: the engine's end ends init, init's end is noticed by the guard, the guard's death kills
-init (parent-death signal), the outer process's death closes a pipe that the guard watches. So after `kill -9` of any one
+init (parent-death signal), the outer process's death closes a pipe that the guard watches. So after `kill -9` of any
+one
 of them no process, device, rule, mount or namespace remains (the kernel's doing) and no file (the guard's, or the outer
 process's when the guard was the one killed). Only when both are killed at once does a directory stay, which the next
 start recognises by its free lock. The state directory is claimed by the guard, after it was forked: there is no moment
@@ -42,7 +43,8 @@ _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linu
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """What is to run: the simulation's name, its scenario (for `ls`) and the engine, called inside, returning an exit code."""
+    """What is to run: the simulation's name, its scenario (for `ls`) and the engine, called inside, returning an exit
+    code."""
 
     name: str
     scenario: str
@@ -82,7 +84,8 @@ class Sandbox:
         return code
 
     def let_go_of_terminal(self) -> None:
-        """Detached, only the engine still writes to the terminal, until it is ready; who waits for its end is not held up."""
+        """Detached, only the engine still writes to the terminal, until it is ready; who waits for its end is not
+        held up."""
         if self.detached:
             null = os.open(os.devnull, os.O_RDWR)
             for fd in (0, 1, 2):
@@ -311,7 +314,8 @@ def _wait_forwarding(child: int) -> int:
             if pid == child:
                 return _exit_code(status)
         elif info.si_code != _SI_KERNEL:
-            # the guard cannot tell an interrupt for us alone from the terminal's: it gets SIGTERM, whose meaning is the same
+            # the guard cannot tell an interrupt for us alone from the terminal's: it gets SIGTERM, whose meaning is
+            # the same
             os.kill(child, signal.SIGTERM if info.si_signo == signal.SIGINT else info.si_signo)
 
 
@@ -331,7 +335,7 @@ def _end_process(body: Callable[[], int], trouble: int) -> NoReturn:
         code = error.exit_code
     except OSError as error:
         _report_trouble(trouble, KnetsimError("the simulation ended with an error of the system", why=str(error)))
-    except BaseException:  # this process ends in the next line: whatever it is, it is shown now or never
+    except BaseException:  # noqa: BLE001 this process ends in the next line: whatever it is, it is shown now or never
         sys.excepthook(*sys.exc_info())
     finally:
         sys.stdout.flush()
@@ -360,5 +364,7 @@ def _read_all(fd: int) -> bytes:
 
 def _no_namespaces(error: OSError) -> MissingTool:
     return MissingTool(
-        "cannot make the simulation's namespaces", why=str(error), hint="run as root: sudo; in a container: --privileged"
+        "cannot make the simulation's namespaces",
+        why=str(error),
+        hint="run as root: sudo; in a container: --privileged",
     )

@@ -149,7 +149,10 @@ def claim(name: str, root: Path = Path(HOST_STATE)) -> StateDirectory:
     """
     if not DNS_LABEL.match(name):
         raise UsageError(
-            f"'{name}' cannot name a simulation", "--name", "lower-case letters, digits and '-', 63 at most", "try: --name lab1"
+            f"'{name}' cannot name a simulation",
+            "--name",
+            "lower-case letters, digits and '-', 63 at most",
+            "try: --name lab1",
         )
     state = StateDirectory(root / name)
     with _root_locked(root):
@@ -219,7 +222,8 @@ def simulations(root: Path = Path(HOST_STATE)) -> list[StateDirectory]:
 
 
 def find(name: str | None, root: Path = Path(HOST_STATE)) -> StateDirectory:
-    """The running simulation `name`, or the only one that runs when `name` is None; NotFound or UsageError otherwise."""
+    """The running simulation `name`, or the only one that runs when `name` is None; NotFound or UsageError
+    otherwise."""
     running = {state.name: state for state in simulations(root) if state.is_running()}
     if name is not None:
         if name not in running:

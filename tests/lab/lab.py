@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -22,13 +21,17 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180
 
 
-def knetsim(*words: str, timeout: float = 60, check: bool = True, input: str | None = None) -> subprocess.CompletedProcess[str]:
+def knetsim(
+    *words: str, timeout: float = 60, check: bool = True, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user would."""
     result = subprocess.run(
-        [*KNETSIM, *words], capture_output=True, text=True, timeout=timeout, input=input, cwd=CHECKOUT, check=False
+        [*KNETSIM, *words], capture_output=True, text=True, timeout=timeout, input=stdin, cwd=CHECKOUT, check=False
     )
     if check and result.returncode != 0:
-        raise AssertionError(f"knetsim {' '.join(words)} ended with {result.returncode}:\n{result.stdout}{result.stderr}")
+        raise AssertionError(
+            f"knetsim {' '.join(words)} ended with {result.returncode}:\n{result.stdout}{result.stderr}"
+        )
     return result
 
 
@@ -39,7 +42,9 @@ class Lab:
         self.name = name
         self.directory = StateDirectory(Path(HOST_STATE) / name)
 
-    def exec(self, target: str, *argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def exec(
+        self, target: str, *argv: str, check: bool = True, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """`knetsim exec TARGET -- ARGV…`"""
         return knetsim("exec", "--name", self.name, target, "--", *argv, check=check, timeout=timeout)
 

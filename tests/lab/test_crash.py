@@ -59,7 +59,8 @@ def test_killed_at_random_moments(name: str) -> None:
 
 
 def wait_moment_and_kill(outer: subprocess.Popen[bytes], name: str, moment: float) -> int | None:
-    """Let the simulation live for `moment` seconds, or until it ends by itself, then kill its outer process; its guard's pid."""
+    """Let the simulation live for `moment` seconds, or until it ends by itself, then kill its outer process; its
+    guard's pid."""
     pidfd = os.pidfd_open(outer.pid)
     try:
         select.select([pidfd], [], [], moment)
@@ -84,7 +85,10 @@ def wait_gone(guard: int | None) -> None:
 
 
 def test_killing_the_engine_or_init_ends_all(name: str) -> None:
-    with running("default", Path("/tmp"), ) as lab:
+    with running(
+        "default",
+        Path("/tmp"),
+    ) as lab:
         identity = lab.identity()
         os.kill(identity.init, signal.SIGKILL)
         wait_until("the guard's end", lambda: "its end" if Path(f"/proc/{identity.guard}").exists() else "", 20)
@@ -113,6 +117,9 @@ def test_two_simulations_do_not_see_each_other(tmp_path: Path) -> None:
         here = one.exec("C0w1", "ip", "-br", "addr").stdout
         there = other.exec("C0w1", "ip", "-br", "addr").stdout
         assert here.splitlines()[0] == there.splitlines()[0]
-        assert one.exec("C0w1", "readlink", "/proc/self/ns/net").stdout != other.exec("C0w1", "readlink", "/proc/self/ns/net").stdout
+        assert (
+            one.exec("C0w1", "readlink", "/proc/self/ns/net").stdout
+            != other.exec("C0w1", "readlink", "/proc/self/ns/net").stdout
+        )
         assert other.line("pingall").count("0% dropped") == 3
     assert not one.directory.path.exists()

@@ -53,7 +53,8 @@ def test_a_killed_daemon_is_restarted_and_told(watched: Watched, tmp_path: Path)
     assert watched.ends.get(timeout=10) == "signal 9 (SIGKILL)"
     watched.wait_restart("host/daemon", 1)
     (status,) = watched.supervisor.status()
-    assert status.running and status.restarts == 1
+    assert status.running
+    assert status.restarts == 1
     wait_until("log", lambda: "" if log.read_text().count("started") == 2 else "two starts", 10)
 
 

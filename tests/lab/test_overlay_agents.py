@@ -25,7 +25,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 def wait_restarted(lab: Lab, name: str, restarts: int) -> None:
-    wait_until(name, lambda: "" if lab.daemon(name)["restarts"] >= restarts and lab.daemon(name)["running"] else "restart", 30)
+    wait_until(
+        name, lambda: "" if lab.daemon(name)["restarts"] >= restarts and lab.daemon(name)["running"] else "restart", 30
+    )
 
 
 def test_both_agents_form_one_pod_network(lab: Lab) -> None:
@@ -79,8 +81,9 @@ def test_ctrl_c_in_a_workers_shell_leaves_its_daemons_alone(lab: Lab) -> None:
     name = _flannelds(lab)[0]["name"]
     before = lab.daemon(str(name))
     worker = str(name).partition("/")[0]
+    address = lab.py('C0w2.pod_ip("p2")')
     for _ in range(3):
-        lab.line(f"px ({worker}.sendCmd('ping {lab.py('C0.get(chr(119)+chr(50)).pod_ip(chr(112)+chr(50))')}'), {worker}.sendInt(), {worker}.waitOutput())")
+        lab.line(f"px {worker}.sendCmd('ping {address}'); {worker}.sendInt(); {worker}.waitOutput()")
     after = lab.daemon(str(name))
     assert (after["pid"], after["restarts"]) == (before["pid"], before["restarts"])
 
@@ -88,7 +91,11 @@ def test_ctrl_c_in_a_workers_shell_leaves_its_daemons_alone(lab: Lab) -> None:
 def test_drift_of_the_overlay_is_repaired(lab: Lab) -> None:
     rows = lab.status()["clusters"][0]["workers"]
     worker = next(row["name"] for row in rows if row["agent"] == "embedded")
-    for command in ("ip route flush dev flannel.100", "bridge fdb flush dev flannel.100 self", "ip link del flannel.100"):
+    for command in (
+        "ip route flush dev flannel.100",
+        "bridge fdb flush dev flannel.100 self",
+        "ip link del flannel.100",
+    ):
         lab.exec(worker, *command.split(), check=False)
         wait_until(f"{command} repaired", lambda: _unreached(lab), 40)
 

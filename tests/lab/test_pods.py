@@ -105,7 +105,8 @@ def test_deleting_an_unknown_pod_and_creating_on_an_unknown_worker(lab: Lab) -> 
     assert "did you mean 'w1'?" in lab.line('py C0.get("w11").create_container("c9")', check=False)
     assert "is not on C0w2" in lab.line('py C0w2.delete_container("c1")', check=False)
     gone = lab.exec("C0/nothing", "true", check=False)
-    assert gone.returncode == 1 and "no pod 'nothing'" in gone.stderr
+    assert gone.returncode == 1
+    assert "no pod 'nothing'" in gone.stderr
 
 
 def test_a_container_is_a_process_with_namespaces_of_its_own(lab: Lab) -> None:
@@ -128,7 +129,8 @@ def test_objects_lie_where_kubernetes_keeps_them(lab: Lab) -> None:
     assert "/registry/leases/kube-node-lease/c0w1" in keys
     assert "/coreos.com/network/config" in keys
     pod = json.loads(lab.exec("C0e1", "etcdctl", "get", "/registry/pods/default/c1", "--print-value-only").stdout)
-    assert pod["kind"] == "Pod" and "resourceVersion" not in pod["metadata"]
+    assert pod["kind"] == "Pod"
+    assert "resourceVersion" not in pod["metadata"]
     assert pod["status"]["podIP"] == lab.py('C0w1.pod_ip("c1")')
 
 

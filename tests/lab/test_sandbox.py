@@ -38,7 +38,8 @@ def live():
     os.system("sleep 1000 &")
     facts = {
         "pid": os.getpid(), "net": os.readlink("/proc/self/ns/net"), "pidns": os.readlink("/proc/self/ns/pid"),
-        "state": os.listdir("/tmp/knetsim"), "netns": os.listdir("/run/netns"), "processes": [p for p in os.listdir("/proc") if p.isdigit()],
+        "state": os.listdir("/tmp/knetsim"), "netns": os.listdir("/run/netns"), "processes": [p for p in
+        os.listdir("/proc") if p.isdigit()],
         "interfaces": os.listdir("/sys/class/net"),
     }
     print(json.dumps(facts), flush=True)
