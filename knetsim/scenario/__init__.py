@@ -1,11 +1,12 @@
 """Scenario files: YAML in, frozen dataclasses out, and every mistake with file, line, column and remedy.
 
     spec.py         what a scenario says: the dataclasses, and the addressing plan of the underlay
-    read.py         the way from a path to a Scenario; `validate`
-    document.py     YAML text → values with positions      syntax.py     YAML's syntax errors in words
-    structure.py    values against scenario.schema.json    resolve.py    defaults in, JSON out
-    checks.py       what a schema cannot say; its rows are in naming.py and addressing.py, on a draft.py
-    manifests.py    the Kubernetes manifests of a scenario  files.py      text files as they come
+    read.py         the way from a path to a Scenario, and `validate`; files.py brings the text
+    document.py     text → values with positions; syntax.py has YAML's syntax errors in words
+    structure.py    values against ../scenario.schema.json; wording.py shows a user's values in messages
+    resolve.py      values → dataclasses, defaults on the way; and back
+    checks.py       what a schema cannot say: naming.py and addressing.py, over a draft.py
+    manifests.py    the Kubernetes manifests of a scenario
 
 Try `knetsim validate scenarios/default.yaml`, with `-o json` to see every default filled in.
 """

@@ -2,8 +2,8 @@
 
 Inside a cluster an address must mean one thing: a pod, a Service, or a host. Between clusters, hosts must differ (the
 underlay is one layer 2), while pod networks and Service networks may be the same; that is what the default scenario
-shows. A pod network may lie inside the underlay's network (10.244.0.0/16 in 10.0.0.0/8, say): the route to a slice is
-longer than the one to the underlay and wins. It must only stay clear of the subnets in which hosts are.
+shows. A pod network may lie inside the underlay's network (10.244.0.0/16 in 10.0.0.0/8, say): the route to a
+worker's subnet is longer than the one to the underlay and wins. It must only stay clear of the subnets of hosts.
 
 What clashes on one underlay, and what does not
     Same VNI and same port in two clusters: no clash, and the default. A VXLAN device sends only to the workers of its
@@ -154,11 +154,13 @@ def check_service_cidr(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
 
 
 def check_pod_network(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
-    """Flannel's own conditions (its CheckNetworkConfig), and a slice for every worker."""
+    """Flannel's own conditions (its CheckNetworkConfig), and a subnet for every worker."""
     pods = cluster.pod_network
     path = cluster_path(cluster, "podNetwork")
     if pods.subnet_len < pods.network.prefixlen + 2:
-        what = f"subnetLen {pods.subnet_len} does not fit into {pods.network}: flannel wants four slices at least"
+        what = (
+            f"four subnets of /{pods.subnet_len} do not fit into the pod network {pods.network}; flannel demands that"
+        )
         shown = (*path, "subnetLen") if draft.written((*path, "subnetLen")) else (*path, "network")
         least = pods.network.prefixlen + 2
         yield draft.problem(shown, what, f"subnetLen {least} or more" if least <= 30 else "take a larger network")
@@ -169,10 +171,10 @@ def check_pod_network(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
         return
     if pods.subnet_count < len(cluster.workers):
         what = (
-            f"the pod network has {pods.subnet_count} slices of /{pods.subnet_len} from {pods.subnet_min} "
+            f"the pod network has {pods.subnet_count} subnets of /{pods.subnet_len} from {pods.subnet_min} "
             f"to {pods.subnet_max}, but {cluster.name} has {len(cluster.workers)} workers"
         )
-        yield draft.problem(path, what, _more_slices(pods, len(cluster.workers)))
+        yield draft.problem(path, what, _more_subnets(pods, len(cluster.workers)))
 
 
 def _range_problems(draft: Draft, path: KeyPath, pods: PodNetworkSpec) -> Iterator[Problem]:
@@ -182,18 +184,18 @@ def _range_problems(draft: Draft, path: KeyPath, pods: PodNetworkSpec) -> Iterat
         if address not in pods.network:
             what = f"{key} {address} is not in the pod network {pods.network}"
             last = pods.network.broadcast_address - (size - 1)
-            yield draft.problem((*path, key), what, f"its slices are {pods.network.network_address} to {last}")
+            yield draft.problem((*path, key), what, f"its subnets are {pods.network.network_address} to {last}")
         elif address != aligned:
             what = f"{key} {address} is not the first address of a /{pods.subnet_len}"
-            yield draft.problem((*path, key), what, f"the slice of that address begins at {aligned}")
+            yield draft.problem((*path, key), what, f"the subnet of that address begins at {aligned}")
     if pods.subnet_min > pods.subnet_max and pods.subnet_min in pods.network and pods.subnet_max in pods.network:
         what = f"subnetMin {pods.subnet_min} is after subnetMax {pods.subnet_max}"
         shown = "subnetMin" if draft.written((*path, "subnetMin")) else "subnetMax"
         yield draft.problem((*path, shown), what)
 
 
-def _more_slices(pods: PodNetworkSpec, workers: int) -> str:
-    """The hint that makes room for so many workers: the largest slices that do."""
+def _more_subnets(pods: PodNetworkSpec, workers: int) -> str:
+    """The hint that makes room for so many workers: the largest subnets that do."""
     space = (int(pods.subnet_max) - int(pods.subnet_min)) + (1 << (32 - pods.subnet_len))
     for length in range(pods.subnet_len + 1, 31):
         if space >> (32 - length) >= workers:

@@ -15,6 +15,7 @@ from knetsim.scenario.document import KeyPath
 from knetsim.scenario.draft import Draft, cluster_path
 from knetsim.scenario.files import nearest_file
 from knetsim.scenario.spec import ClusterSpec
+from knetsim.scenario.wording import quote
 
 _ClusterCheck = Callable[[Draft, ClusterSpec], Iterator[Problem]]
 
@@ -70,13 +71,13 @@ def check_manifests(draft: Draft) -> Iterator[Problem]:
         try:
             manifest.path.stat()
         except OSError as error:
-            what = f"manifests: '{manifest.written}' cannot be read: {error.strerror}"
+            what = f"manifests: {quote(manifest.written)} cannot be read: {error.strerror}"
             hint = nearest_file(manifest.path) or "paths are relative to the folder of the scenario file"
             yield Problem(file, line, column, what, hint)
             continue
         key = str(manifest.path)
         if key in seen:
-            what = f"manifests: '{manifest.written}' is listed twice (first in line {seen[key]})"
+            what = f"manifests: {quote(manifest.written)} is listed twice (first in line {seen[key]})"
             yield Problem(file, line, column, what, "remove one")
         seen.setdefault(key, line)
 

@@ -12,7 +12,7 @@ A syntax error ends the reading, since nothing after it can be trusted; all othe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import yaml
 
 from knetsim.errors import Problem
 from knetsim.scenario.syntax import explain_syntax
+from knetsim.scenario.wording import quote
 
 KeyPath = tuple[str | int, ...]
 
@@ -111,6 +112,7 @@ class _Scalar:
     value: Any
     word: str
     size: int = 1
+    height: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class _Sequence:
     mark: Mark
     items: list[_Node]
     size: int
+    height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ class _Mapping:
     mark: Mark
     entries: dict[str, tuple[Mark, _Node]]
     size: int
+    height: int
 
 
 _Node = _Scalar | _Sequence | _Mapping
@@ -139,8 +143,12 @@ def _mark(event: yaml.Event) -> Mark:
     return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
 
 
+def _height(inner: Iterable[_Node]) -> int:
+    return 1 + max((node.height for node in inner), default=0)
+
+
 class _Composer:
-    """Events to nodes. `size` of a node counts what it holds with aliases written out, before anything is."""
+    """Events to nodes. A node's `size` and `height` are those with all aliases written out, known before any is."""
 
     def __init__(self, file: str, loader: Any) -> None:
         self.file, self.loader = file, loader
@@ -176,7 +184,7 @@ class _Composer:
         if depth > MAX_DEPTH:
             raise self._unreadable(event, f"nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
-            return self._repeat(event)
+            return self._repeat(event, depth)
         anchor = getattr(event, "anchor", None)
         if anchor:
             self.anchors[anchor] = None  # open: it may not refer to itself
@@ -192,7 +200,7 @@ class _Composer:
             self.anchors[anchor] = node
         return node
 
-    def _repeat(self, event: yaml.AliasEvent) -> _Node:
+    def _repeat(self, event: yaml.AliasEvent, depth: int) -> _Node:
         name = event.anchor
         if name not in self.anchors:
             raise self._unreadable(event, f"no anchor '&{name}' for '*{name}'", "an anchor must stand before its alias")
@@ -202,6 +210,8 @@ class _Composer:
         self.repeated += node.size
         if self.repeated > MAX_REPEATED:
             raise self._unreadable(event, f"the aliases of this file repeat more than {MAX_REPEATED} values")
+        if depth + node.height > MAX_DEPTH:
+            raise self._unreadable(event, f"nested deeper than {MAX_DEPTH} levels through '*{name}'")
         return node
 
     def _sequence(self, start: yaml.SequenceStartEvent, depth: int) -> _Sequence:
@@ -209,7 +219,7 @@ class _Composer:
         items: list[_Node] = []
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             items.append(self._compose(event, depth + 1))
-        return _Sequence(_mark(start), items, 1 + sum(item.size for item in items))
+        return _Sequence(_mark(start), items, 1 + sum(item.size for item in items), _height(items))
 
     def _mapping(self, start: yaml.MappingStartEvent, depth: int) -> _Mapping:
         self._check_tag(start, start.tag, "map")
@@ -225,12 +235,15 @@ class _Composer:
                 self._problem(event, "a key must be a single word or text")
             elif event.value in entries:
                 first = entries[event.value][0].line
-                self._problem(event, f"key '{event.value}' stands here twice (first in line {first})", "remove one")
+                self._problem(
+                    event, f"key {quote(event.value)} stands here twice (first in line {first})", "remove one"
+                )
             else:
                 entries[event.value] = (key.mark, value)
         for mapping in merged:
             entries = {**mapping.entries, **entries}
-        return _Mapping(_mark(start), entries, 1 + sum(node.size for _, node in entries.values()))
+        inner = [node for _, node in entries.values()]
+        return _Mapping(_mark(start), entries, 1 + sum(node.size for node in inner), _height(inner))
 
     def _merged(self, event: yaml.Event, value: _Node) -> list[_Mapping]:
         """What `<<:` takes in; an earlier mapping wins over a later one, and the mapping's own keys over all."""
@@ -242,7 +255,7 @@ class _Composer:
 
     def _check_tag(self, event: yaml.Event, tag: str | None, expected: str) -> None:
         if tag not in (None, "!", _TAG + expected):
-            self._problem(event, f"unknown tag '{_short(tag)}'", "remove it")
+            self._problem(event, f"unknown tag {_short(tag)}", "remove it")
 
     def _scalar(self, event: yaml.ScalarEvent) -> Any:
         """The value of a scalar; a tag such as !!int is honoured, quotes make text."""
@@ -250,11 +263,11 @@ class _Composer:
         if not event.implicit[0] and tag in (None, "!", f"{_TAG}str"):
             return self._text(event)
         if not event.implicit[0] and tag not in _SCALAR_TAGS:
-            self._problem(event, f"unknown tag '{_short(tag)}'", "remove it")
+            self._problem(event, f"unknown tag {_short(tag)}", "remove it")
             return event.value
         value = self._plain(event)
         if tag in _SCALAR_TAGS and not isinstance(value, _SCALAR_TAGS[tag]):
-            self._problem(event, f"'{event.value}' is not what its tag '{_short(tag)}' says", "remove the tag")
+            self._problem(event, f"{quote(event.value)} is not what its tag {_short(tag)} says", "remove the tag")
         return value
 
     def _text(self, event: yaml.ScalarEvent) -> str:
@@ -288,7 +301,7 @@ class _Composer:
 
 
 def _short(tag: str | None) -> str:
-    return (tag or "").replace(_TAG, "!!")
+    return quote((tag or "").replace(_TAG, "!!"))
 
 
 def _expand(file: str, root: _Node) -> Document:

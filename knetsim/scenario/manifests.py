@@ -25,7 +25,7 @@ from knetsim.errors import ObjectError, Problem, ScenarioError
 from knetsim.scenario.document import Document, KeyPath, read_documents
 from knetsim.scenario.files import read_text
 from knetsim.scenario.spec import KIND, ClusterSpec, ManifestRef
-from knetsim.scenario.structure import explain_value
+from knetsim.scenario.wording import explain_value, quote
 
 ObjectCheck = Callable[[dict[str, Any]], object]
 
@@ -129,7 +129,7 @@ class _Collector:
         lower = {cluster.lower() for cluster in known}
         if name in known or not (name.lower() in lower or _CLUSTER_LIKE.fullmatch(name)):
             return True
-        what = f"the folder '{name}' looks like a cluster's, but the scenario has no cluster of that name"
+        what = f"the folder {quote(name)} looks like a cluster's, but the scenario has no cluster of that name"
         self.problems.append(Problem(str(path), 0, 0, what, names.did_you_mean(name, known)))
         return False
 
@@ -175,29 +175,28 @@ class _Collector:
         """Give each cluster that the manifest is for an object of its own."""
         named = [cluster for folder in folders for cluster in self.clusters if cluster.name == folder]
         chosen = named[-1:] or self.clusters
-        placed = [self._place(manifest, cluster, shared=len(chosen) > 1) for cluster in chosen]
-        if self.check_object and all(placed):
+        for cluster in chosen:
+            self._place(manifest, cluster, shared=len(chosen) > 1)
+        if self.check_object:
             try:
-                self.check_object(copy.deepcopy(manifest.object))
+                self.check_object(_without_node(manifest.object))
             except ObjectError as error:
                 self.problems += _explain_refusal(error, manifest)
 
-    def _place(self, manifest: Manifest, cluster: ClusterNodes, shared: bool) -> Manifest | None:
-        """The manifest as it goes to one cluster, or None with a problem told."""
+    def _place(self, manifest: Manifest, cluster: ClusterNodes, shared: bool) -> None:
+        """The manifest as it goes to one cluster."""
         value = copy.deepcopy(manifest.object)
         own = Manifest(value, manifest.file, manifest.line, manifest.column, manifest.document, manifest.path)
         first = self._first_of(own, cluster)
         if first is not own:
-            what = f"{value['kind']} '{value['metadata']['name']}' for cluster {cluster.name} is defined twice"
-            hint = f"the first is in {first.file}:{first.line}; remove or rename one"
-            self.problems.append(own.problem("metadata.name", what, hint))
-            return None
+            name = quote(value["metadata"]["name"])
+            what = f"a second {value['kind']} {name} for cluster {cluster.name} (first in {first.file}:{first.line})"
+            self.problems.append(own.problem("metadata.name", what, "remove or rename one"))
+            return
         problem = _bind(own, cluster, self.clusters, shared) if value["kind"] == "Pod" else None
         if problem:
             self.problems.append(problem)
-            return None
         self.manifests[cluster.name].append(own)
-        return own
 
     def _first_of(self, manifest: Manifest, cluster: ClusterNodes) -> Manifest:
         """The first manifest of this kind and name for the cluster; each with a generateName is the first."""
@@ -207,6 +206,14 @@ class _Collector:
         namespace = str(metadata.get("namespace", names.DEFAULT_NAMESPACE))
         key = (cluster.name, manifest.object["apiVersion"], manifest.object["kind"], namespace, metadata["name"])
         return self.defined.setdefault(key, manifest)
+
+
+def _without_node(value: dict[str, Any]) -> dict[str, Any]:
+    """A copy of an object for the store's check; a Pod's nodeName has been looked at with more knowledge here."""
+    value = copy.deepcopy(value)
+    if value["kind"] == "Pod" and isinstance(value.get("spec"), dict):
+        value["spec"].pop("nodeName", None)
+    return value
 
 
 def _explain_refusal(error: ObjectError, manifest: Manifest) -> Iterator[Problem]:
@@ -250,7 +257,7 @@ def _find_object_problems(document: Document, path: KeyPath, value: dict[str, An
 
 def _missing_hint(value: dict[str, Any], key: str, example: str) -> str:
     near = names.nearest_word(key, value)
-    return f"is '{near}' meant to be '{key}'?" if near else f"add '{example}'"
+    return f"is {quote(near)} meant to be '{key}'?" if near else f"add '{example}'"
 
 
 def _bind(manifest: Manifest, cluster: ClusterNodes, clusters: Sequence[ClusterNodes], shared: bool) -> Problem | None:
@@ -265,7 +272,7 @@ def _bind(manifest: Manifest, cluster: ClusterNodes, clusters: Sequence[ClusterN
     if cluster.nodes is None or node in cluster.nodes:
         spec["nodeName"] = node
         return None
-    what = f"nodeName '{written}' is no worker of cluster {cluster.name}"
+    what = f"nodeName {quote(written)} is no worker of cluster {cluster.name}"
     owners = [other.name for other in clusters if other.nodes and node in other.nodes]
     if owners and shared:
         hint = f"the manifest goes to every cluster; for {owners[0]} alone, move it to a folder called {owners[0]}"

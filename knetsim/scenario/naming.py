@@ -17,6 +17,7 @@ from knetsim.errors import Problem
 from knetsim.scenario.document import KeyPath
 from knetsim.scenario.draft import Draft, cluster_path
 from knetsim.scenario.spec import ClusterSpec
+from knetsim.scenario.wording import quote
 
 _RESERVED_WORKERS = (
     (re.compile(r"e[0-9]+"), "etcd members have such names"),
@@ -25,9 +26,10 @@ _RESERVED_WORKERS = (
 )
 
 #: words that mean something else at the prompt: Mininet's commands, ours, and those of Python for `py`
-_PROMPT_WORDS = frozenset(keyword.kwlist) | {
-    *("dpctl", "dump", "exit", "gterm", "help", "intfs", "iperf", "link", "links", "net", "nodes", "noecho", "ports"),
-    *("px", "py", "quit", "sh", "source", "switch", "time", "wait", "x", "xterm", "kubectl", "status", "trace"),
+PROMPT_WORDS = frozenset(keyword.kwlist) | {
+    *("dpctl", "dump", "exit", "gterm", "help", "intfs", "iperf", "iperfudp", "link", "links", "net", "nodes"),
+    *("noecho", "pingall", "pingpair", "ports", "px", "py", "quit", "sh", "source", "switch", "time", "wait"),
+    *("x", "xterm", "kubectl", "status", "trace"),
 }
 
 _LABEL_NAME = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)")
@@ -101,7 +103,7 @@ def check_clashes(draft: Draft) -> Iterator[Problem]:
         if not draft.sound(cluster_path(cluster, "name")):
             continue
         for name, (what, path, identity) in _names_of(draft, cluster).items():
-            if name in _PROMPT_WORDS:
+            if name in PROMPT_WORDS:
                 yield draft.problem(path, f"'{name}' ({what}) is a word of the mininet> prompt", "choose another name")
             taken, owner = owners.setdefault(name.lower(), (what, identity))
             if owner != identity:
@@ -139,10 +141,10 @@ def check_labels(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
             prefix, slash, name = key.rpartition("/")
             if not _LABEL_NAME.fullmatch(name) or (slash and not names.DNS_SUBDOMAIN.match(prefix)):
                 hint = "letters, digits, '-', '_' and '.', at most 63; before a '/' a domain, as in example.com/zone"
-                yield draft.document.problem(path, f"'{key}' is not the key of a label", hint, at_key=True)
+                yield draft.document.problem(path, f"{quote(key)} is not the key of a label", hint, at_key=True)
             elif key in _KUBELET_LABELS:
                 what = f"the label '{key}' is written by the kubelet"
                 yield draft.document.problem(path, what, "remove it, or choose another key", at_key=True)
             if not _LABEL_VALUE.fullmatch(value):
                 hint = "letters, digits, '-', '_' and '.', at most 63, a letter or digit at both ends"
-                yield draft.problem(path, f"'{value}' cannot be the value of a label", hint)
+                yield draft.problem(path, f"{quote(value)} cannot be the value of a label", hint)

@@ -18,7 +18,8 @@ from knetsim.scenario.files import read_text
 from knetsim.scenario.manifests import ClusterNodes, Manifest, ObjectCheck, collect_manifests
 from knetsim.scenario.resolve import build_scenario
 from knetsim.scenario.spec import API_VERSION, KIND, Scenario
-from knetsim.scenario.structure import explain_value, find_structure_problems
+from knetsim.scenario.structure import find_structure_problems
+from knetsim.scenario.wording import explain_value
 
 
 def read_scenario(path: str | os.PathLike[str]) -> Scenario:
@@ -105,9 +106,9 @@ def _explain_foreign(document: Document) -> Problem | None:
 
 def _nodes(draft: Draft) -> list[ClusterNodes]:
     """The clusters as far as they are known: a cluster whose workers are wrong takes every nodeName."""
-    clusters = []
+    clusters: list[ClusterNodes] = []
     for cluster in draft.scenario.clusters:
-        if draft.sound(cluster_path(cluster, "name")):
+        if draft.sound(cluster_path(cluster, "name")) and cluster.name not in [other.name for other in clusters]:
             known = draft.sound(cluster_path(cluster, "workers"))
             clusters.append(ClusterNodes.of(cluster) if known else ClusterNodes(cluster.name, None))
     return clusters

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import re
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -86,14 +87,14 @@ def default_etcd_subnet(subnet: IPv4Network) -> IPv4Network:
 
 
 def build_cluster(plain: Plain, index: int, underlay: IPv4Network) -> ClusterSpec:
-    """A cluster with everything filled in."""
+    """A cluster with everything filled in; one whose name was cut out is called `number 2` in messages."""
     subnet = IPv4Network(plain["subnet"]) if "subnet" in plain else default_subnet(underlay, index)
     etcd, services = plain.get("etcd") or {}, plain.get("services") or {}
     pod_network = build_pod_network(plain.get("podNetwork") or {})
     cidr = IPv4Network(services.get("cidr", DEFAULT_SERVICE_CIDR))
     services_spec = ServicesSpec(cidr, services.get("proxy", "emulator"))
     return ClusterSpec(
-        name=plain.get("name", ""),
+        name=plain.get("name", f"number {index + 1}"),
         index=index,
         subnet=subnet,
         workers=build_workers(plain.get("workers"), pod_network, services_spec),
@@ -129,7 +130,7 @@ def build_workers(plain: Any, network: PodNetworkSpec, services: ServicesSpec) -
 
 def build_pod_network(plain: Plain) -> PodNetworkSpec:
     """Flannel's configuration. Without subnetMin and subnetMax: the usual range in the usual network, else flannel's
-    own rule, which leaves out the first slice (its address would be the network's)."""
+    own rule, which leaves out the first subnet (its address is the network's)."""
     network = IPv4Network(plain.get("network", DEFAULT_POD_NETWORK))
     length = int(plain.get("subnetLen", min(max(DEFAULT_SUBNET_LEN, network.prefixlen + 2), 30)))
     size = 1 << (32 - length)
@@ -179,7 +180,7 @@ def _to_json(value: Any) -> Any:
         return str(value)
     if isinstance(value, tuple):
         return [_to_json(item) for item in value]
-    return dict(value) if isinstance(value, dict) else value
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def camel_case(name: str) -> str:

@@ -57,14 +57,14 @@ class VxlanBackend:
 
 @dataclass(frozen=True, slots=True)
 class HostGwBackend:
-    """Pod packets are routed: each worker is the gateway to its own slice."""
+    """Pod packets are routed: each worker is the gateway to its own pods."""
 
     type: str = field(default="host-gw", init=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodNetworkSpec:
-    """Flannel's configuration: workers lease slices (/`subnet_len`) of `network`, from `subnet_min` to `subnet_max`."""
+    """Flannel's configuration: workers lease subnets (/`subnet_len`) of `network`, `subnet_min` to `subnet_max`."""
 
     type: str = "flannel"
     agent: str = "auto"
@@ -77,7 +77,7 @@ class PodNetworkSpec:
 
     @property
     def subnet_count(self) -> int:
-        """How many slices can be leased; `subnet_max` is the last of them, as in flannel."""
+        """How many subnets can be leased; `subnet_max` is the last of them, as in flannel."""
         return (int(self.subnet_max) - int(self.subnet_min)) // (1 << (32 - self.subnet_len)) + 1
 
 

@@ -21,6 +21,7 @@ from jsonschema.exceptions import ValidationError
 from knetsim.errors import Problem
 from knetsim.names import did_you_mean, nearest_word
 from knetsim.scenario.document import Document, KeyPath
+from knetsim.scenario.wording import explain_value, quote
 
 #: what is spoilt, and the problem to tell; None when another finding tells it
 Finding = tuple[KeyPath, Problem | None]
@@ -93,29 +94,6 @@ def find_structure_problems(document: Document) -> list[Finding]:
         for path, problem in explain(fault, document):
             findings.setdefault(path, problem)
     return list(findings.items())
-
-
-def quote(text: str) -> str:
-    """A user's text as it may stand in a message: short, on one line, and harmless to a terminal."""
-    shown = text if len(text) <= 60 else f"{text[:57]}…"
-    return f"'{shown}'" if shown.isprintable() else repr(shown)
-
-
-def explain_value(value: object) -> str:
-    """A value in words, short enough for a message."""
-    match value:
-        case None:
-            return "empty"
-        case bool():
-            return str(value).lower()
-        case int() | float():
-            return f"the number {value}"
-        case str():
-            return f"the text {quote(value)}"
-        case list():
-            return "a list"
-        case _:
-            return "a mapping"
 
 
 def _subject(path: KeyPath, value: object = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import json
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from knetsim import names, scenario
 from knetsim.errors import EXIT_USAGE, NotFound, ObjectError, Problem, ScenarioError
 from knetsim.scenario import HostGwBackend, Scenario, VxlanBackend, parse_scenario, scenario_to_json
+from knetsim.scenario.naming import PROMPT_WORDS
 
 _SCENARIOS = Path(__file__).parents[2] / "scenarios"
 _FILES = sorted(_SCENARIOS.glob("*.yaml"))
@@ -115,7 +117,7 @@ def test_workers_inherit_from_their_cluster() -> None:
     ("network", "first", "last", "length"),
     [
         ("11.0.0.0/8", "11.10.0.0", "11.99.0.0", 20),
-        ("10.244.0.0/16", "10.244.16.0", "10.244.240.0", 20),  # flannel's own rule: not the first slice
+        ("10.244.0.0/16", "10.244.16.0", "10.244.240.0", 20),  # flannel's own rule: not the first subnet
         ("10.244.0.0/24", "10.244.0.64", "10.244.0.192", 26),
     ],
 )
@@ -186,7 +188,7 @@ def test_clusters_may_share_pod_network_services_vni_and_port() -> None:
 
 
 def test_pod_network_may_lie_in_the_underlay_beside_all_hosts() -> None:
-    assert parsed({"name": "C0", "workers": 2, "podNetwork": {"network": "10.244.0.0/16", "subnetLen": 24}})
+    assert parsed({"name": "C0", "workers": 2, "podNetwork": {"network": "10.244.0.0/16", "subnetLen": 24}}).clusters
 
 
 def test_even_numbers_of_etcd_members_are_what_the_user_wants() -> None:
@@ -206,6 +208,17 @@ def test_every_mistake_at_once_and_none_twice() -> None:
 
 def test_exit_code_of_bad_input() -> None:
     assert ScenarioError([]).exit_code == EXIT_USAGE
+
+
+def test_words_of_the_prompt_are_no_names() -> None:
+    """Each command of the prompt that could be the name of a host is refused as one."""
+    longest = names.INTERFACE_NAME_MAX - len("-eth0")
+    shell = ast.parse((Path(scenario.__file__).parents[1] / "cli" / "shell.py").read_text())
+    ours = {node.name for node in ast.walk(shell) if isinstance(node, ast.FunctionDef)}
+    mininets = set(dir(pytest.importorskip("mininet.cli").CLI))
+    commands = {name.removeprefix("do_") for name in ours | mininets if name.startswith("do_")}
+    assert commands
+    assert {name for name in commands if len(name) <= longest and name.islower()} - PROMPT_WORDS == set()
 
 
 # --- the published schema ---------------------------------------------------------------------------------------------

@@ -105,12 +105,19 @@ def test_keys_are_text_as_written() -> None:
 
 @pytest.mark.parametrize("loader", _LOADERS)
 def test_limits(loader: Any) -> None:
-    assert only("[" * MAX_DEPTH + "]" * MAX_DEPTH, loader)
+    assert only("[" * MAX_DEPTH + "]" * MAX_DEPTH, loader).value
     assert "nested deeper" in problems_of("[" * 100_000, loader)[0]
     assert "nested deeper" in problems_of("a: " + "{a: " * 100_000, loader)[0]
     repeated = MAX_REPEATED // 2
-    assert only(f"a: &a [x]\nb: [{', '.join(['*a'] * repeated)}]\n", loader)
+    assert len(only(f"a: &a [x]\nb: [{', '.join(['*a'] * repeated)}]\n", loader).value["b"]) == repeated
     assert "repeat more than" in problems_of(f"a: &a [x]\nb: [{', '.join(['*a'] * (repeated + 1))}]\n", loader)[0]
+
+
+def test_aliases_do_not_nest_deeper_than_anything_else() -> None:
+    """Each line is flat enough and small enough, but all of them in each other would be 1170 levels deep."""
+    lines = ["a0: &a0 " + "[" * 90 + "]" * 90]
+    lines += [f"a{n}: &a{n} {'[' * 90}*a{n - 1}{']' * 90}" for n in range(1, 13)]
+    assert problems_of("\n".join(lines)) == ["x.yaml:2:99: nested deeper than 100 levels through '*a0'"]
 
 
 def test_billions_of_laughs_are_not_laughed() -> None:
