@@ -15,7 +15,7 @@ _ROOT = Path(__file__).parents[2]
 _FILES = sorted((_ROOT / "knetsim").rglob("*.py"))
 
 _BASE = frozenset({"errors", "names"})
-#: modules of the top level that put the layers together; anything below `cli` and `lessons` is theirs to use
+#: modules of the top level that put the layers together; anything below `cli`, `lessons` and `bench` is theirs to use
 _COMPOSITION = frozenset({"assembly", "cluster", "cluster_status", "fidelity", "simulation", "status"})
 _LAYERS = _BASE | {"scenario", "system", "dataplane", "api", "control", "node", "trace"}
 
@@ -31,8 +31,8 @@ _MAY_IMPORT: dict[str, frozenset[str]] = {
     "node": _BASE | {"api", "dataplane", "system"},
     "trace": _BASE | {"dataplane", "system"},
     **dict.fromkeys(_COMPOSITION | {"__init__"}, _LAYERS | _COMPOSITION),
-    "lessons": _LAYERS | _COMPOSITION,
-    "cli": _LAYERS | _COMPOSITION | {"lessons", "__init__"},
+    **dict.fromkeys(("lessons", "bench"), _LAYERS | _COMPOSITION),
+    "cli": _LAYERS | _COMPOSITION | {"lessons", "bench", "__init__"},
     "__main__": frozenset({"cli"}),
 }
 
