@@ -22,6 +22,10 @@ from knetsim.errors import Conflict, ObjectError
 #: namespaces that are never deleted, as Kubernetes' NamespaceLifecycle admission has it
 LASTING_NAMESPACES = frozenset((names.DEFAULT_NAMESPACE, "kube-system", "kube-public"))
 
+_KEPT_METADATA = (
+    "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds",
+    "generateName",
+)  # fmt: skip
 _KEPT_STATUS = ("qosClass", "observedGeneration")
 _GENERATED_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _METADATA_FIELDS = frozenset(
@@ -99,14 +103,7 @@ def accept_update(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
     metadata = _metadata(kind, obj, problems)
     before = current["metadata"]
     _refuse_other_uid(metadata.get("uid"), before, obj)
-    for field in (
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "generateName",
-    ):
+    for field in _KEPT_METADATA:
         metadata.pop(field, None)
         if field in before:
             metadata[field] = before[field]
@@ -143,8 +140,11 @@ def accept_status(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
     if kind.name == "Pod":
         # Fields of the store and of the last writer that a writer who does not know them must not lose, as in
         # Kubernetes.
-        kept = {field: current["status"][field] for field in _KEPT_STATUS if field in current.get("status", {})}
-        status = {**kept, **{field: value for field, value in status.items() if value or field not in kept}}
+        before = current.get("status", {})
+        status = {
+            **status,
+            **{field: before[field] for field in _KEPT_STATUS if field in before and not status.get(field)},
+        }
     return {**current, "status": status}
 
 

@@ -174,17 +174,17 @@ class EtcdStore:
             current = _decoded(key, stored)
             try:
                 changed = change(current)
-                value = None if changed is None or accept.is_finished_delete(changed) else encode(changed)
             except KnetsimError:
                 if certain:
                     raise
                 stored = None  # refused because of what may have changed: look, and decide by that
                 continue
-            if value == stored.value:
+            if changed == current:
                 if certain:
                     return current
                 stored = None  # nothing to write, if this is still so: look
                 continue
+            value = None if changed is None or accept.is_finished_delete(changed) else encode(changed)
             guards = _node_guard(changed, current) if changed is not None else {}
             swap = self._swap(kind, key, current, value, stored.revision, guards)
             if swap.done and value is not None:

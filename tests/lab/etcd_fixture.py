@@ -1,6 +1,6 @@
 """A real etcd cluster for tests: no network at all, members and clients speak over UNIX sockets in one directory.
 
-    members = EtcdMembers(directory); members.start(); members.targets → Etcd; members.kill(1); members.start(1); members.stop()
+    members = EtcdMembers(directory); members.start(); members.targets → Etcd; members.kill(1); members.stop()
 
 A member dies with the test process (`setpriv --pdeathsig`), whatever becomes of that.
 """
@@ -53,6 +53,12 @@ class EtcdMembers:
                     start_new_session=True,
                 )
         self.wait_healthy()
+
+    def restore(self) -> None:
+        """Start again what was killed."""
+        missing = set(range(1, COUNT + 1)) - self._running.keys()
+        if missing:
+            self.start(*missing)
 
     def wait_healthy(self) -> None:
         """Wait until the running members answer and have a leader."""

@@ -1,0 +1,158 @@
+"""What the tests of Store share: stores on a fresh cluster, small objects, a watch that is written down."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import pytest
+
+from knetsim.api.etcd import Etcd
+from knetsim.api.etcd_store import EtcdStore
+from knetsim.api.objects import Object, key_of
+from knetsim.api.store import DELETED, SYNCED, Change, Store, Watch
+from knetsim.control.embedded import ensure_namespaces
+from knetsim.errors import Conflict
+from tests.lab.etcd_fixture import EtcdMembers
+
+MakeStore = Callable[..., Store]
+Result = TypeVar("Result")
+
+#: more than anything takes that does not hang
+SECONDS = 20.0
+
+
+@pytest.fixture(params=["etcd"])
+def make_store(members: EtcdMembers) -> Iterator[MakeStore]:
+    """Makes stores on one empty cluster with the standard namespaces and the Nodes c0w1, c0w2."""
+    made: list[EtcdStore] = []
+
+    def make(deadline: float = SECONDS) -> Store:
+        made.append(EtcdStore(Etcd(members.targets, deadline=deadline)))
+        return made[-1]
+
+    first = EtcdStore(Etcd(members.targets, deadline=SECONDS))
+    first.etcd.delete_prefix("/registry/")
+    ensure_namespaces(first)
+    for name in ("c0w1", "c0w2"):
+        first.create({"kind": "Node", "apiVersion": "v1", "metadata": {"name": name}})
+    yield make
+    for store in (first, *made):
+        store.close()
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> Store:
+    """One of them."""
+    return make_store()
+
+
+def build_pod(name: str, **spec: Any) -> Object:
+    """A pod that does nothing, on c0w1 unless said."""
+    containers = [{"name": "main", "image": "pause:3.10"}]
+    return {
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": {"name": name},
+        "spec": {"containers": containers, "nodeName": "c0w1", **spec},
+    }
+
+
+def build_lease(name: str, namespace: str = "default", **spec: Any) -> Object:
+    """A Lease: an object without status, defaults or grace."""
+    metadata = {"name": name, "namespace": namespace}
+    return {"kind": "Lease", "apiVersion": "coordination.k8s.io/v1", "metadata": metadata, "spec": spec}
+
+
+def annotated(obj: Object, **annotations: str) -> Object:
+    """The object with these annotations."""
+    return {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}
+
+
+def version(obj: Object) -> str:
+    """Its resourceVersion."""
+    return str(obj["metadata"]["resourceVersion"])
+
+
+def increment(store: Store, name: str = "c1") -> None:
+    """Add one to the pod's annotation `count`, whoever else does so too."""
+    while True:
+        pod = store.get("Pod", name)
+        count = int(pod["metadata"]["annotations"]["count"]) + 1
+        try:
+            store.update(annotated(pod, count=str(count)))
+        except Conflict:
+            continue
+        return
+
+
+def run_together(functions: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Call all at the same moment, each in a thread; their results in order."""
+    gate = threading.Barrier(len(functions))
+
+    def run(function: Callable[[], Result]) -> Result:
+        gate.wait()
+        return function()
+
+    with ThreadPoolExecutor(len(functions)) as pool:
+        return list(pool.map(run, functions))
+
+
+class Follower:
+    """Writes down, in a thread, what a watch tells."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.changes: list[Change] = []
+        self._more = threading.Condition()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        for change in self.watch:
+            with self._more:
+                self.changes.append(change)
+                self._more.notify_all()
+
+    def wait_for(self, condition: Callable[[list[Change]], bool]) -> list[Change]:
+        """All changes so far, once the condition holds of them."""
+        end = time.monotonic() + SECONDS
+        with self._more:
+            while not condition(self.changes):
+                assert self._more.wait(end - time.monotonic()), f"not seen: {self.words()}"
+            return list(self.changes)
+
+    def wait_synced(self) -> list[Change]:
+        """Until the full list was told."""
+        return self.wait_for(lambda changes: any(change.type == SYNCED for change in changes))
+
+    def wait_state(self, expected: dict[str, Object]) -> None:
+        """Until what was told adds up to these objects."""
+        self.wait_for(lambda changes: self.state() == expected)
+
+    def state(self) -> dict[str, Object]:
+        """The objects that exist by what was told."""
+        objects: dict[str, Object] = {}
+        for kind, obj in self.changes:
+            if kind == DELETED:
+                objects.pop(key_of(obj), None)
+            elif kind != SYNCED:
+                objects[key_of(obj)] = obj
+        return objects
+
+    def words(self) -> list[str]:
+        """What was told, short: `ADDED default/c1`."""
+        return [f"{kind} {key_of(obj)}".strip() for kind, obj in self.changes]
+
+    def wait_ended(self) -> None:
+        """Until the iteration is over."""
+        self._thread.join(SECONDS)
+        assert not self._thread.is_alive()
+
+
+def listed(store: Store, kind: str = "Pod") -> dict[str, Object]:
+    """All objects of a kind by key."""
+    return {key_of(obj): obj for obj in store.list(kind).items}
