@@ -20,9 +20,9 @@ read_program() {
     version=$(awk '$1 == "require" && NF == 3 { print $3; exit }' "$module/go.mod")
 }
 
-# The content on which the program that was read last depends
+# What the binary of the program that was read last depends on
 program_hash() {
-    cat -- "$module/go.mod" "$module/go.sum" "$module/tools.go" "$module/$program.program" <(uname -m; say "${BUILD_FLAGS[*]}") | sha256sum
+    { cat -- "$module/go.mod" "$module/go.sum" "$module/tools.go" && say "$package $version_symbol $cgo ${BUILD_FLAGS[*]}" && uname -m; } | sha256sum
 }
 
 # is_had: the program that was read last is there, built from these very files or taken from the user
