@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from knetsim import names
 from knetsim.api.etcd import Etcd
 from knetsim.api.etcd_store import EtcdStore
 from knetsim.api.events import WARNING, EventRecorder
+from knetsim.api.informer import Informer
 from knetsim.control.embedded import ensure_namespaces, write_pod
 from knetsim.dataplane.underlay import BridgeSwitch, HostNode, Underlay
+from knetsim.errors import NotReady
 from knetsim.node.etcd import EtcdMember, client_url, read_health
+from knetsim.node.kubelet import Kubelet
 from knetsim.node.pod_network import PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
@@ -31,6 +34,9 @@ NODES_DEADLINE = 60.0
 PODS_DEADLINE = 180.0
 #: the chain of `cni: plugins`
 CNI_CHAIN = ("flannel", "bridge", "host-local")
+
+
+T = TypeVar("T")
 
 
 class Progress(Protocol):
@@ -59,6 +65,29 @@ class ClusterAssembly:
         self.members: list[EtcdMember] = []
         self.workers: list[Worker] = []
         self.choices: dict[str, WorkerNetwork] = {}
+        # what the start brings up, one after the other
+        self.etcd: Etcd | None = None
+        self.network: PodNetworkAgents | None = None
+        self.nodes: Informer | None = None
+        self.pods: Informer | None = None
+        self._store: EtcdStore | None = None
+        self._events: EventRecorder | None = None
+        self._kubelet: Kubelet | None = None
+
+    @property
+    def store(self) -> EtcdStore:
+        """The cluster's objects. NotReady while etcd is starting."""
+        return self._up(self._store)
+
+    @property
+    def kubelet(self) -> Kubelet:
+        """Who carries out the cluster's pods. NotReady while it is starting."""
+        return self._up(self._kubelet)
+
+    def _up(self, part: T | None) -> T:
+        if part is None:
+            raise NotReady(f"{self.name} is still starting", hint="see how far it is: knetsim status")
+        return part
 
     # --- hosts --------------------------------------------------------------------------------------------------------
 
@@ -149,9 +178,13 @@ class ClusterAssembly:
         )
         self.etcd = Etcd([f"unix:{names.etcd_socket(member.name)}" for member in self.members])
         progress.done(self.name, f"etcd: {total} of {total} members healthy")
-        self.store = EtcdStore(self.etcd)
-        ensure_namespaces(self.store)
-        self.events = EventRecorder(self.store, "knetsim")
+        self._store = EtcdStore(self.etcd)
+        ensure_namespaces(self._store)
+        self._events = EventRecorder(self._store, "knetsim")
+        self.nodes, self.pods = Informer(self._store, "Node"), Informer(self._store, "Pod")
+        for informer in (self.nodes, self.pods):
+            informer.start()
+            informer.wait_synced(ETCD_DEADLINE)
 
     def _unhealthy_members(self) -> str:
         for member in self.members:
@@ -173,7 +206,7 @@ class ClusterAssembly:
             build_config(self.spec.pod_network),
             chosen,
             programs,
-            self.etcd,
+            self._up(self.etcd),
             [client_url(member.address) for member in self.members],
             self._parts.supervisor,
             repair=self._parts.repair,
@@ -195,7 +228,7 @@ class ClusterAssembly:
                 write_pod(self.store, manifest.object)
             else:
                 self.store.create(manifest.object)
-        pods = len(self.pods)
+        pods = len(self._up(self.pods))
         self.kubelet.wait_pods_ready(PODS_DEADLINE)
         progress.done(self.name, f"{pods} pods ready")
 
@@ -207,7 +240,9 @@ class ClusterAssembly:
         """Tell, as an Event, that a daemon ended and is started again."""
         involved = {"kind": "Node", "apiVersion": "v1", "metadata": {"name": names.node_name(host)}}
         program = daemon.spec.name.partition("/")[2]
-        self.events.record(
+        if self._events is None:
+            return  # it ended before there was a store to tell it to; the status shows it
+        self._events.record(
             involved, "DaemonEnded", f"{program} ended ({daemon.last_exit}); it is started again", type=WARNING
         )
 

@@ -97,7 +97,7 @@ class Cluster(ClusterAssembly):
         """The pods of a namespace on a worker."""
         return sorted(
             pod["metadata"]["name"]
-            for pod in self.pods.items()
+            for pod in self._up(self.pods).items()
             if pod["spec"].get("nodeName") == worker.node_name and pod["metadata"]["namespace"] == namespace
         )
 
@@ -124,10 +124,12 @@ class Cluster(ClusterAssembly):
     # --- pods ---------------------------------------------------------------------------------------------------------
 
     def _pod(self, pod: str, worker: Worker | None, namespace: str) -> dict[str, Any]:
-        found = self.pods.get(namespace, pod)
+        found = self._up(self.pods).get(namespace, pod)
         if found is None:
             known = [
-                other["metadata"]["name"] for other in self.pods.items() if other["metadata"]["namespace"] == namespace
+                other["metadata"]["name"]
+                for other in self._up(self.pods).items()
+                if other["metadata"]["namespace"] == namespace
             ]
             raise NotFound(f"no pod '{pod}' in {self.name}, namespace {namespace}", hint=names.did_you_mean(pod, known))
         if worker is not None and found["spec"].get("nodeName") != worker.node_name:
@@ -147,7 +149,7 @@ class Cluster(ClusterAssembly):
     def pod_addresses(self) -> dict[str, str]:
         """The addresses of all pods that have one, by name (`namespace/name` outside `default`)."""
         addresses = {}
-        for pod in self.pods.items():
+        for pod in self._up(self.pods).items():
             address = pod.get("status", {}).get("podIP")
             if address and "deletionTimestamp" not in pod["metadata"]:
                 addresses[_pod_word(pod)] = address
@@ -167,7 +169,7 @@ class Cluster(ClusterAssembly):
 
     def pod_count(self) -> int:
         """How many pods there are."""
-        return sum(1 for _ in self.pods.items())
+        return len(self.pods) if self.pods else 0
 
 
 def _pod_word(pod: dict[str, Any]) -> str:

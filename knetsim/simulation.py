@@ -22,7 +22,7 @@ from knetsim.cluster import Cluster, ClusterParts
 from knetsim.cluster_status import find_orphans, find_problems, read_cluster
 from knetsim.dataplane.underlay import Underlay
 from knetsim.errors import NotFound, UsageError
-from knetsim.scenario import Scenario, read_manifests
+from knetsim.scenario import Scenario, read_all_manifests
 from knetsim.status import OrphanState, State, Status
 from knetsim.system import rpc
 from knetsim.system.daemon import Daemon, Supervisor
@@ -83,6 +83,7 @@ class Simulation:
         self.started = time.time()
         self.state: State = "starting"
         self._ended = threading.Event()
+        self._manifests = read_all_manifests(scenario)
         self.net = Underlay()
         self.supervisor = Supervisor(self._daemon_ended)
         self.clusters = [
@@ -116,7 +117,7 @@ class Simulation:
         hosts = len(self.net.hosts)
         self.progress.done("underlay", f"{hosts} hosts on {len(self.net.switches)} switches")
         self._rpc = RpcServer(f"{names.INSIDE_STATE}/{CONTROL_SOCKET}", self._methods())
-        self._in_parallel(lambda cluster: cluster.start(read_manifests(self.scenario, cluster.name)))
+        self._in_parallel(lambda cluster: cluster.start(self._manifests[cluster.name]))
         self.state = "ready"
 
     def _build_underlay(self) -> None:

@@ -7,18 +7,30 @@ from pathlib import Path
 
 import click
 
-from knetsim.scenario import read_manifests, scenario_to_json, validate
+from knetsim.api.accept import accept_create
+from knetsim.api.objects import Object, kind_of
+from knetsim.scenario import Scenario, read_all_manifests, scenario_to_json, validate
+
+
+def check_scenario(path: Path) -> Scenario:
+    """The scenario, after all checks that need no simulation, those of the store included; ScenarioError with all
+    mistakes."""
+    return validate(path, check_object=_check_object)
+
+
+def _check_object(obj: Object) -> None:
+    accept_create(kind_of(obj), obj, 0.0)
 
 
 def report_valid(path: Path, output: str) -> None:
     """Print what a scenario comes to; ScenarioError, with all mistakes, when it has any."""
-    scenario = validate(path)
+    scenario = check_scenario(path)
+    manifests = read_all_manifests(scenario)
     if output == "json":
         click.echo(json.dumps(scenario_to_json(scenario), indent=2))
         return
     for cluster in scenario.clusters:
-        manifests = len(read_manifests(scenario, cluster.name))
         click.echo(
-            f"{cluster.name}: {len(cluster.workers)} workers, {cluster.etcd.members} etcd members, {manifests} objects"
+            f"{cluster.name}: {len(cluster.workers)} workers, {cluster.etcd.members} etcd members, {len(manifests[cluster.name])} objects"
         )
     click.echo(f"{path} is valid")

@@ -29,9 +29,12 @@ _LINES_MAX = 10
 class Progress:
     """Steps on display, each under a name (`C0`, `underlay`); any thread may tell. To be used as a context manager."""
 
-    def __init__(self, file: IO[str] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, file: IO[str] | None = None, clock: Callable[[], float] = time.monotonic, look_every: float = 1.0
+    ) -> None:
         self._file = file or sys.stderr
         self._clock = clock
+        self._look_every = look_every
         self._began = clock()
         self._steps: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
@@ -42,20 +45,20 @@ class Progress:
     def __enter__(self) -> Self:
         if is_terminal(self._file):
             self._live = self._start_live()
-        else:
-            self._watcher = threading.Thread(target=self._mention_long, name="progress", daemon=True)
-            self._watcher.start()
+        watch = self._refresh if self._live else self._mention_long
+        self._watcher = threading.Thread(target=watch, name="progress", daemon=True)
+        self._watcher.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
+        if self._watcher:
+            self._watcher.join()
         if self._live:
             self._live.stop()
             self._live = None
-        if self._watcher:
-            self._watcher.join()
 
     def step(self, name: str, text: str) -> None:
         """`name` now waits for `text`."""
@@ -87,16 +90,22 @@ class Progress:
         else:
             print(line, file=self._file, flush=True)
 
+    def _refresh(self) -> None:
+        """On a terminal: draw the steps under way, again and again. Rich has a thread for it, but does not join it."""
+        assert self._live
+        while not self._ended.wait(1 / _REFRESHES):
+            self._live.refresh()
+
     def _mention_long(self) -> None:
         """Without a terminal: say once of a step that takes long what it waits for."""
         mentioned: set[tuple[str, str]] = set()
-        while not self._ended.wait(1.0):
+        while not self._ended.wait(self._look_every):
             with self._lock:
                 steps = dict(self._steps)
             for name, (text, since) in steps.items():
                 if self._clock() - since > LONG_SECONDS and (name, text) not in mentioned:
                     mentioned.add((name, text))
-                    self._say(name, f"still waiting: {text}", "warn", "")
+                    self._say(name, f"still waiting for {text}", "warn", "")
 
     def _start_live(self) -> Live:
         from rich.console import Console
@@ -113,7 +122,7 @@ class Progress:
             color_system="auto" if has_color(self._file) else None,
         )  # fmt: skip
         live = Live(
-            get_renderable=self._draw, console=console, refresh_per_second=_REFRESHES, transient=True,
+            get_renderable=self._draw, console=console, auto_refresh=False, transient=True,
             redirect_stdout=False, redirect_stderr=False,
         )  # fmt: skip
         live.start()
@@ -131,7 +140,7 @@ class Progress:
         for name, (waits_for, since) in steps[:_LINES_MAX]:
             text.append(f"[{now - self._began:5.1f}s] ", style="dim")
             text.append(f"{frame} ", style="cyan")
-            text.append(f"{name}: {waits_for}")
+            text.append(f"{name}: waiting for {waits_for}")
             text.append(f" · {now - since:.0f}s\n" if now - since >= 1 else "\n", style="dim")
         if len(steps) > _LINES_MAX:
             text.append(f"         … and {len(steps) - _LINES_MAX} more\n")

@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -77,7 +78,7 @@ def render_error(error: BaseException, verbose: bool = False, color: bool = Fals
     else:
         text = _render_fields(_known(error), verbose, color)
     if verbose:
-        text += "\n\n" + "".join(traceback.format_exception(error)).rstrip()
+        text += "\n\n" + strip_controls("".join(traceback.format_exception(error))).rstrip()
     return text
 
 
@@ -171,7 +172,7 @@ def _few(table: Table, wide: bool, unwell: Sequence[bool]) -> tuple[Table, *tupl
     rows = [row for row, bad in zip(table.rows, unwell, strict=True) if bad]
     thing = table.headers[0].lower()
     rest = f"{len(table.rows) - len(rows)} {'more ' if rows else ''}{thing}s are well (-o wide lists them)"
-    return Table(table.headers, rows[:_ROWS_MAX], table.wraps), Line([Cell(rest, "label")])
+    return replace(table, rows=rows[:_ROWS_MAX]), Line([Cell(rest, "label")])
 
 
 def _headline(status: Status) -> Line:
@@ -216,17 +217,19 @@ def _cluster_table(clusters: Sequence[ClusterState]) -> Table:
     rows: list[Row] = []
     for cluster in clusters:
         members, network = cluster["etcd"]["members"], cluster["podNetwork"]
+        staying = [pod for pod in cluster["pods"] if pod["phase"] != "Succeeded"]
         device = f" {network['vni']}:{network['port']}" if network["backend"] == "vxlan" else ""
         rows.append(
             [
                 Cell(cluster["name"], "head"), cluster["controlPlane"],
                 _count(cluster["etcd"]["healthy"], len(members)),
                 _count(sum(worker["ready"] for worker in cluster["workers"]), len(cluster["workers"])),
-                _count(sum(pod["ready"] for pod in cluster["pods"]), len(cluster["pods"])),
+                _count(sum(pod["ready"] for pod in staying), len(staying)),
                 f"{network['network']} {network['backend']}{device}", network["leases"],
             ]
         )  # fmt: skip
-    return Table(("CLUSTER", "CONTROL PLANE", "ETCD", "WORKERS", "PODS", "POD NETWORK", "LEASES"), rows)
+    headers = ("CLUSTER", "CONTROL PLANE", "ETCD", "WORKERS", "PODS", "POD NETWORK", "LEASES")
+    return Table(headers, rows, numbers=("LEASES",))
 
 
 def _member_table(clusters: Iterable[ClusterState], wide: bool) -> Table:
@@ -238,7 +241,8 @@ def _member_table(clusters: Iterable[ClusterState], wide: bool) -> Table:
                 "yes" if member["leader"] else "", _restarts(member["restarts"]),
             ]  # fmt: skip
             rows.append([*row, str(member["pid"] or ""), member["host"]] if wide else row)
-    return Table(("ETCD", "ADDRESS", "HEALTHY", "LEADER", "RESTARTS", *(("PID", "HOST") if wide else ())), rows)
+    headers = ("ETCD", "ADDRESS", "HEALTHY", "LEADER", "RESTARTS", *(("PID", "HOST") if wide else ()))
+    return Table(headers, rows, numbers=("RESTARTS", "PID"))
 
 
 def _worker_table(clusters: Iterable[ClusterState], wide: bool) -> Table:
@@ -250,7 +254,7 @@ def _worker_table(clusters: Iterable[ClusterState], wide: bool) -> Table:
         ]  # fmt: skip
         rows.append([*row, worker["node"]] if wide else row)
     headers = ("WORKER", "ADDRESS", "READY", "AGENT", "CNI", "POD SUBNET", "PODS", "DAEMONS")
-    return Table((*headers, "NODE") if wide else headers, rows, wraps=("DAEMONS",))
+    return Table((*headers, "NODE") if wide else headers, rows, wraps=("DAEMONS",), numbers=("PODS",))
 
 
 def _daemons(daemons: Sequence[DaemonState]) -> Cell:
@@ -279,7 +283,7 @@ def _pod_table(clusters: Iterable[ClusterState], wide: bool) -> Table:
         ]  # fmt: skip
         rows.append([*row, pod["namespace"]] if wide else row)
     headers = ("POD", "WORKER", "IP", "PHASE", "READY", "RESTARTS", "AGE")
-    return Table((*headers, "NAMESPACE") if wide else headers, rows)
+    return Table((*headers, "NAMESPACE") if wide else headers, rows, numbers=("RESTARTS",))
 
 
 def _agent_table(clusters: Iterable[ClusterState], wide: bool) -> Table:
@@ -292,7 +296,8 @@ def _agent_table(clusters: Iterable[ClusterState], wide: bool) -> Table:
         for agent in agents
         if wide or not agent["healthy"]
     ]  # fmt: skip
-    return Table(("POD NETWORK ON", "AGENT", "HEALTHY", "LEASE", "REPAIRS", "DETAIL"), rows, wraps=("DETAIL",))
+    headers = ("POD NETWORK ON", "AGENT", "HEALTHY", "LEASE", "REPAIRS", "DETAIL")
+    return Table(headers, rows, wraps=("DETAIL",), numbers=("REPAIRS",))
 
 
 def _daemon_table(clusters: Iterable[ClusterState]) -> Table:
@@ -304,11 +309,13 @@ def _daemon_table(clusters: Iterable[ClusterState]) -> Table:
         for _, worker in _workers(clusters)
         for daemon in worker["daemons"]
     ]  # fmt: skip
-    return Table(("DAEMON", "PID", "RUNNING", "RESTARTS", "LAST EXIT", "LOG"), rows, wraps=("LAST EXIT",))
+    headers = ("DAEMON", "PID", "RUNNING", "RESTARTS", "LAST EXIT", "LOG")
+    return Table(headers, rows, wraps=("LAST EXIT",), numbers=("PID", "RESTARTS"))
 
 
 def _switch_table(switches: Iterable[SwitchState]) -> Table:
-    return Table(("SWITCH", "PORTS"), [[Cell(switch["name"], "head"), switch["ports"]] for switch in switches])
+    rows: list[Row] = [[Cell(switch["name"], "head"), switch["ports"]] for switch in switches]
+    return Table(("SWITCH", "PORTS"), rows, numbers=("PORTS",))
 
 
 def _orphan_table(orphans: Iterable[OrphanState]) -> Table:
@@ -357,4 +364,5 @@ def build_list(simulations: Sequence[Summary]) -> Table:
                 *("" if number is None else number for number in numbers), one["scenario"],
             ]
         )  # fmt: skip
-    return Table(("NAME", "STATE", "UP", "CLUSTERS", "WORKERS", "PODS", "PID", "SCENARIO"), rows)
+    headers = ("NAME", "STATE", "UP", "CLUSTERS", "WORKERS", "PODS", "PID", "SCENARIO")
+    return Table(headers, rows, numbers=("CLUSTERS", "WORKERS", "PODS", "PID"))

@@ -57,7 +57,7 @@ def print_json(value: Any, file: IO[str] | None = None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value in a table, with a style: "good", "bad", "warn", "label", "head" or none."""
+    """A value in a table, or a piece of a line, in a style. An empty one stays empty, where plain text becomes `-`."""
 
     text: str
     style: Style = ""
@@ -68,11 +68,12 @@ Row = Sequence[str | int | Cell]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under headers. Columns of numbers are flush right; those named in `wraps` may take several lines."""
+    """Rows under headers. The columns named in `wraps` may take several lines, those in `numbers` are flush right."""
 
     headers: Sequence[str]
     rows: Sequence[Row]
     wraps: Sequence[str] = ()
+    numbers: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +89,10 @@ def print_parts(parts: Iterable[Table | Line], file: IO[str] | None = None, widt
     console = _console(file, width)
     with console.capture() as capture:
         for part in parts:
-            console.print(_rich_table(part) if isinstance(part, Table) else _rich_line(part), soft_wrap=_is_line(part))
+            console.print(_rich_table(part) if isinstance(part, Table) else _rich_line(part))
     text = "\n".join(line.rstrip() for line in capture.get().split("\n"))
     file.write(text)
     file.flush()
-
-
-def _is_line(part: Table | Line) -> bool:
-    return isinstance(part, Line)
 
 
 def _console(file: IO[str], width: int | None) -> Console:
@@ -117,7 +114,7 @@ def _rich_cell(cell: str | int | Cell) -> Any:
     from rich.text import Text
 
     if isinstance(cell, Cell):
-        return Text(strip_controls(cell.text) or "-", style=_RICH_STYLES[cell.style])
+        return Text(strip_controls(cell.text), style=_RICH_STYLES[cell.style])
     return Text(strip_controls(str(cell)) or "-")
 
 
@@ -137,11 +134,9 @@ def _rich_table(table: Table) -> Any:
     from rich.table import Table as RichTable
 
     drawn = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for position, header in enumerate(table.headers):
-        numbers = bool(table.rows) and all(isinstance(row[position], int) for row in table.rows)
-        drawn.add_column(
-            header, justify="right" if numbers else "left", no_wrap=header not in table.wraps, overflow="fold"
-        )
+    for header in table.headers:
+        side: Literal["left", "right"] = "right" if header in table.numbers else "left"
+        drawn.add_column(header, justify=side, no_wrap=header not in table.wraps, overflow="fold")
     for row in table.rows:
         drawn.add_row(*(_rich_cell(cell) for cell in row))
     return drawn

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import knetsim
+from knetsim.cli.check import check_scenario
 from knetsim.names import DNS_LABEL
-from knetsim.scenario import Scenario, validate
+from knetsim.scenario import Scenario
 from knetsim.system import features, sandbox, signals
 from knetsim.system.sandbox import Sandbox
 
@@ -32,7 +33,7 @@ class Options:
 
 def start(options: Options) -> int:
     """Start the simulation and stay with it until its end, or, detached, until it is ready; the exit code."""
-    scenario = validate(options.scenario)
+    scenario = check_scenario(options.scenario)
     features.require()
     if not options.detach:
         return _box(options, scenario, lambda: None).run()

@@ -40,6 +40,9 @@ MTU = 1500
 class PlaceNode(Node):  # type: ignore[misc]
     """A Mininet node that stands in a place of ours; its shell is started by the first command it is given."""
 
+    shell: Any
+    inNamespace: bool
+
     def __init__(self, name: str, place: Namespaces, **params: Any) -> None:
         self.place = place
         self.netlink = Netlink.in_namespace(place)
@@ -137,6 +140,10 @@ class BridgeSwitch(Switch, PlaceNode):  # type: ignore[misc]
 
 class NetlinkIntf(Intf):  # type: ignore[misc]
     """An end of a link. It is made with its addresses, so configuring it sends nothing."""
+
+    ip: str | None
+    prefixLen: str | None
+    mac: str | None
 
     def __init__(self, name: str, index: int, **params: Any) -> None:
         self.index, self.mtu = index, MTU

@@ -107,7 +107,7 @@ class EtcdMember(HostNode):
         return DaemonSpec(
             name=self.daemon_name,
             argv=build_etcd_argv(
-                program, self.name, self.address, addresses, token, f"{names.INSIDE_STATE}/data/{self.name}"
+                program, self.name, self.address, addresses, token, f"{names.INSIDE_STATE}/disk/{self.name}"
             ),
             log=directory / "etcd.log",
             place=self.place,

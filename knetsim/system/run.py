@@ -7,6 +7,7 @@ A child is forked by the thread that asks, so a thread that has entered a place 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -59,19 +60,25 @@ def run(
     except FileNotFoundError as error:
         raise _start_error(argv, where, cwd) from error
     with child:
-        try:
-            output, errors = child.communicate(input, timeout)
-        except subprocess.TimeoutExpired as error:
-            _end_session(child)
-            child.communicate()
-            raise NotReady(f"`{' '.join(argv)}` did not end in {timeout:g} s", where, hint="is it waiting?") from error
-        except BaseException:
-            _end_session(child)
-            raise
-    result = Result(child.returncode, output or "", errors or "")
+        result = _wait_result(child, where, input, timeout)
     if check and result.code != 0:
         raise CommandError(argv, result.code, result.error.strip() or result.output, where)
     return result
+
+
+def _wait_result(child: subprocess.Popen[str], where: str, text: str | None, timeout: float) -> Result:
+    """Feed the child and collect what it says, to its end; whatever comes between ends it."""
+    try:
+        output, errors = child.communicate(text, timeout)
+    except subprocess.TimeoutExpired as error:
+        _end_session(child)
+        child.communicate()
+        command = shlex.join(str(word) for word in child.args)  # type: ignore[union-attr]
+        raise NotReady(f"`{command}` did not end in {timeout:g} s", where, hint="is it waiting?") from error
+    except BaseException:
+        _end_session(child)
+        raise
+    return Result(child.returncode, output or "", errors or "")
 
 
 def _end_session(child: subprocess.Popen[str]) -> None:

@@ -22,7 +22,7 @@ from knetsim.system.ledger import UNDO, Ledger
 
 IDENTITY_FILE = "simulation.json"
 CONTROL_SOCKET = "control.sock"
-DATA_DIRECTORY = "data"
+DISK_DIRECTORY = "disk"
 _DISK = "/var/tmp"
 _MOUNTPOINT_MARK = ".mountpoint"
 
@@ -51,9 +51,9 @@ class StateDirectory:
         self._lock: int | None = None
 
     @property
-    def data(self) -> Path:
+    def disk(self) -> Path:
         """Where large files go (etcd preallocates 128 MB a member): on a disk, also where /run is memory."""
-        return self.path / DATA_DIRECTORY
+        return self.path / DISK_DIRECTORY
 
     @property
     def control_socket(self) -> str:
@@ -167,7 +167,7 @@ def claim(name: str, root: Path = Path(HOST_STATE)) -> StateDirectory:
         _sweep_stale(root)
         state.path.mkdir(mode=0o755)
         state.lock()
-        _make_data_directory(state)
+        _make_disk_directory(state)
         _ensure_mountpoint(root)
     return state
 
@@ -179,16 +179,16 @@ def _sweep_stale(root: Path) -> None:
             other.ledger.sweep()
 
 
-def _make_data_directory(state: StateDirectory) -> None:
-    """`data`, itself a directory or, where the state directory is in memory, a link to one of ours on a disk."""
+def _make_disk_directory(state: StateDirectory) -> None:
+    """`disk`, itself a directory or, where the state directory is in memory, a link to one of ours on a disk."""
     if _filesystem_type(state.path) not in ("tmpfs", "ramfs"):
-        state.data.mkdir()
+        state.disk.mkdir()
         return
     target = f"{_DISK}/knetsim-{state.name}"
     state.ledger.record("tree", target)
     UNDO["tree"](target)  # a crash may have left it
     os.mkdir(target, 0o700)
-    state.data.symlink_to(target)
+    state.disk.symlink_to(target)
 
 
 def _filesystem_type(path: Path) -> str:

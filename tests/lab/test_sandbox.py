@@ -116,7 +116,7 @@ def test_what_is_seen_inside(name: str) -> None:
     assert box.end() == 7
     assert box.facts["interfaces"] == ["lo"]
     assert box.facts["netns"] == []
-    assert "data" in box.facts["state"]
+    assert "disk" in box.facts["state"]
     assert box.facts["pid"] == 2
     assert len(box.facts["processes"]) <= 4
     assert box.facts["net"] != os.readlink("/proc/self/ns/net")
