@@ -12,14 +12,14 @@ ARG GO_IMAGE=golang:1.26-bookworm
 # The Go programs: compilers and caches stay in this stage.
 FROM ${GO_IMAGE} AS programs
 WORKDIR /opt/knetsim
-COPY utils utils
+COPY utils/setup utils/*.bash utils/
 COPY tools tools
 RUN ./utils/setup --only-tools
 
 FROM ${BASE_IMAGE}
 WORKDIR /opt/knetsim
 # Debian's and Python's packages depend on these files only, so a change elsewhere does not install them again.
-COPY utils utils
+COPY utils/setup utils/*.bash utils/
 COPY pyproject.toml setup.py requirements.txt LICENSE ./
 COPY knetsim/__init__.py knetsim/__init__.py
 RUN ./utils/setup --quick && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin

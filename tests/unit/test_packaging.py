@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from knetsim.system.programs import PROGRAMS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -55,3 +57,12 @@ def test_pins_are_closed_and_are_what_runs_here(name: str) -> None:
             requirement = Requirement(line)
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 assert requirement.specifier.contains(known[canonical(requirement.name)]), f"{package}: {line}"
+
+
+def test_set_up_brings_the_packages_and_programs_that_knetsim_looks_for() -> None:
+    listed = re.search(r"^DEBIAN_PACKAGES=\((.*?)^\)", (ROOT / "utils/setup").read_text(), re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    packages = {name for word in re.sub(r"#.*|'", "", listed[1]).split() for name in word.split("|")}
+    assert {program.package for program in PROGRAMS.values() if program.package} <= packages
+    built = {description.stem for description in (ROOT / "tools").glob("*/*.program")}
+    assert built == {name for name, program in PROGRAMS.items() if not program.package and program.need != "later"}
