@@ -27,8 +27,9 @@ class Problems:
         return bool(self.found)
 
     def add(self, field: str, text: str) -> None:
-        """A mistake at a field: `spec.containers[0].name`, "is missing"."""
-        self.found.append((field, text))
+        """A mistake at a field: `spec.containers[0].name`, "is missing". Found twice, it is told once."""
+        if (field, text) not in self.found:
+            self.found.append((field, text))
 
     def unknown(self, field: str, word: str, known: Iterable[str]) -> None:
         """A field or word that nobody knows, with the nearest known one."""
