@@ -100,6 +100,14 @@ class _Home(threading.local):
 _home = _Home()
 
 
+def _forget_home() -> None:
+    """In a forked process: it may take other namespaces before it enters any, and its parent's are not its home."""
+    _home.namespaces = None
+
+
+os.register_at_fork(after_in_child=_forget_home)
+
+
 def _thread_home() -> Namespaces:
     if _home.namespaces is None:
         _home.namespaces = _HomeNamespaces.of_thread("home", ("pid", *_ENTER_KINDS))

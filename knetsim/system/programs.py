@@ -15,9 +15,10 @@ import mmap
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -63,11 +64,20 @@ class Installed:
     trouble: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The directories in which programs and CNI plugins are looked for, in order."""
+
+    programs: Sequence[Path]
+    plugins: Sequence[Path]
+
+
 def _package(package: str) -> str:
     return f"sudo apt-get install {package}"
 
 
 _SETUP = "./utils/setup"
+_LATER = "nothing to do: the version of knetsim that uses it brings it"
 _CNI_PACKAGE = "containernetworking-plugins"
 _NATIVE = "pods are wired natively (cni: native)"
 
@@ -77,7 +87,7 @@ def _debian(name: str, need: Need, package: str, cost: str, *ask: str, plugin: b
 
 
 def _built(name: str, need: Need, cost: str, *ask: str, plugin: bool = False) -> Program:
-    return Program(name, need, cost, _SETUP, ask, plugin=plugin)
+    return Program(name, need, cost, _LATER if need == "later" else _SETUP, ask, plugin=plugin)
 
 
 _ALL = (
@@ -88,7 +98,7 @@ _ALL = (
     _built("flanneld", "optional", "the embedded flannel agent takes its place", "--version"),
     _debian("bridge", "optional", _CNI_PACKAGE, _NATIVE, plugin=True),
     _debian("host-local", "optional", _CNI_PACKAGE, _NATIVE, plugin=True),
-    _debian("loopback", "optional", _CNI_PACKAGE, _NATIVE, plugin=True),
+    _debian("loopback", "later", _CNI_PACKAGE, "no loopback plugin; netlink does its work", plugin=True),
     _built("flannel", "optional", _NATIVE, plugin=True),
     _built("cnitool", "optional", "no CNI by hand in lessons"),
     _debian("nft", "optional", "nftables", "rules cannot be listed at the prompt"),
@@ -112,21 +122,26 @@ _ALL = (
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _ALL}
 
 
-def find_program(name: str) -> Path | None:
+def read_places() -> Places:
+    """Where this process looks: .tools/bin, PATH, the directories of CNI plugins."""
+    path = [Path(entry) for entry in os.environ.get("PATH", "").split(os.pathsep) if entry]
+    return Places((TOOLS, *path, *map(Path, _SYSTEM_DIRECTORIES), *PLUGIN_DIRECTORIES[1:]), PLUGIN_DIRECTORIES)
+
+
+def find_program(name: str, places: Places | None = None) -> Path | None:
     """The program `name` in .tools/bin, on PATH or among the CNI plugins, in this order; None when there is none."""
-    path = os.environ.get("PATH", "").split(os.pathsep)
-    return _find(name, [TOOLS, *map(Path, (*filter(None, path), *_SYSTEM_DIRECTORIES)), *PLUGIN_DIRECTORIES[1:]])
+    return _find(name, (places or read_places()).programs)
 
 
-def find_plugin(name: str) -> Path | None:
+def find_plugin(name: str, places: Places | None = None) -> Path | None:
     """The CNI plugin `name`; None when there is none."""
-    return _find(name, PLUGIN_DIRECTORIES)
+    return _find(name, (places or read_places()).plugins)
 
 
-def require_program(name: str) -> Path:
+def require_program(name: str, places: Places | None = None) -> Path:
     """The program (or, if PROGRAMS says it is one, CNI plugin) `name`; MissingTool says how to get it."""
     program = PROGRAMS.get(name)
-    path = find_known(program) if program else find_program(name)
+    path = find_known(program, places) if program else find_program(name, places)
     if path is None:
         what = "CNI plugin" if program and program.plugin else "program"
         cost, remedy = (program.cost, program.remedy) if program else ("", _SETUP)
@@ -134,48 +149,51 @@ def require_program(name: str) -> Path:
     return path
 
 
-def read_programs(names: Iterable[str] | None = None) -> dict[str, Installed | None]:
+def read_programs(
+    names: Iterable[str] | None = None, places: Places | None = None, timeout: float = ANSWER_SECONDS
+) -> dict[str, Installed | None]:
     """Where the programs (all of PROGRAMS unless told which) are and their versions, asked at the same time.
 
-    An answer is waited for ANSWER_SECONDS at most.
+    An answer is waited for `timeout` seconds at most.
     """
     wanted = [PROGRAMS[name] for name in (PROGRAMS if names is None else names)]
+    read = partial(_read_program, places=places or read_places(), timeout=timeout)
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="version") as pool:
-        return dict(zip((program.name for program in wanted), pool.map(_read_program, wanted), strict=True))
+        return dict(zip((program.name for program in wanted), pool.map(read, wanted), strict=True))
 
 
 def _find(name: str, directories: Iterable[Path]) -> Path | None:
     for directory in directories:
         path = directory / name
-        if path.is_file() and os.access(path, os.X_OK):
+        if os.path.isfile(path) and os.access(path, os.X_OK):  # Path.is_file raises where we may not look
             return path
     return None
 
 
-def find_known(program: Program) -> Path | None:
+def find_known(program: Program, places: Places | None = None) -> Path | None:
     """Where `program` is, as a program or as a plugin; None when it is not here."""
-    return find_plugin(program.name) if program.plugin else find_program(program.name)
+    return find_plugin(program.name, places) if program.plugin else find_program(program.name, places)
 
 
-def _read_program(program: Program) -> Installed | None:
-    path = find_known(program)
+def _read_program(program: Program, places: Places, timeout: float) -> Installed | None:
+    path = find_known(program, places)
     if path is None:
         return None
     version = read_module_version(path)
     trouble = ""
     if not version and program.ask:
-        version, trouble = _ask_version(path, program)
+        version, trouble = _ask_version(path, program, timeout)
     if not version and program.package and not path.is_relative_to(TOOLS):
         version = _package_version(program.package)
     return Installed(path, version or "unknown", trouble)
 
 
-def _ask_version(path: Path, program: Program) -> tuple[str, str]:
+def _ask_version(path: Path, program: Program, timeout: float) -> tuple[str, str]:
     """The first thing that looks like a version in the program's answer; or nothing, and what went wrong."""
     argv = [str(path), *filter(None, program.ask if not program.plugin else ())]
     env = {"PATH": os.pathsep.join(_SYSTEM_DIRECTORIES), "HOME": "/nonexistent", "LC_ALL": "C"}
     try:
-        answer = run(argv, env=env, timeout=ANSWER_SECONDS, check=False, merge=True)
+        answer = run(argv, env=env, timeout=timeout, check=False, merge=True)
     except (NotReady, MissingTool, OSError) as error:
         return "", str(error)
     found = find_version(answer.output)

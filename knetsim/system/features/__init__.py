@@ -16,9 +16,9 @@ from collections.abc import Collection
 
 from knetsim.errors import MissingTool
 from knetsim.system.features import kernel, machine, software
-from knetsim.system.features.feature import Feature
+from knetsim.system.features.feature import Feature, group_remedies
 
-__all__ = ["REQUIRED", "Feature", "read_features", "require"]
+__all__ = ["REQUIRED", "Feature", "group_remedies", "read_features", "require"]
 
 #: what the default scenario needs; one whose pod networks are all host-gw needs no "VXLAN"
 REQUIRED: frozenset[str] = kernel.REQUIRED | software.REQUIRED
@@ -44,7 +44,8 @@ def require(names: Collection[str] = REQUIRED) -> None:
         tried = kernel.read_kernel([name for name in kernel.NAMES if name in names])
         missing = [feature for feature in (*tried, *software.find_software(names)) if not feature.present]
     if missing:
-        raise _missing_error(missing)
+        # what could not be tried mostly follows from what is missing
+        raise _missing_error([feature for feature in missing if feature.present is False] or missing)
 
 
 def _missing_error(missing: list[Feature]) -> MissingTool:
@@ -56,9 +57,8 @@ def _missing_error(missing: list[Feature]) -> MissingTool:
         )
     names = ", ".join(feature.name for feature in missing)
     reasons = [f"{feature.name}: {feature.detail or feature.cost}" for feature in missing]
-    remedies = list(dict.fromkeys(feature.remedy for feature in missing))
     return MissingTool(
         f"a simulation cannot run here without {names}",
         why="; ".join(reasons),
-        hint=f"{'; '.join(remedies)} (`knetsim doctor` tells all)",
+        hint=f"{'; '.join(group_remedies(missing))} (`knetsim doctor` tells all)",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ Group = Literal["machine", "kernel", "program", "python"]
 
 #: the kernel of a Debian machine has all that is asked for here; those made for one cloud or for WSL leave much out
 BETTER_KERNEL = "a kernel that has it, such as that of Debian's linux-image-amd64"
+INSTALL = "sudo apt-get install "
 RUN_AS_ROOT = "run as root: sudo; in a container: docker run --privileged"
 
 
@@ -28,3 +30,16 @@ class Feature:
     detail: str = ""
     cost: str = ""
     remedy: str = ""
+
+
+def group_remedies(missing: Iterable[Feature]) -> dict[str, list[str]]:
+    """Each remedy once, with the names of what it brings; Debian packages in one command."""
+    packages: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
+    for feature in missing:
+        package = feature.remedy.removeprefix(INSTALL)
+        group = others if package == feature.remedy else packages
+        group.setdefault(package, []).append(feature.name)
+    if not packages:
+        return others
+    return {INSTALL + " ".join(packages): [name for names in packages.values() for name in names], **others}

@@ -22,6 +22,7 @@ from knetsim.system.features.modules import find_module
 from knetsim.system.netlink import Netlink
 from knetsim.system.netns import Namespaces
 from knetsim.system.nft import Nft
+from knetsim.system.programs import find_program
 from knetsim.system.run import run
 
 DEADLINE = 10.0
@@ -56,7 +57,7 @@ _NAMESPACES = {
 _NETWORK_COST = "no workers and no pods"
 
 # `k0` and `k1` are the ends of a veth pair; the first trial makes them
-_DEVICES = (
+DEVICES = (
     Trial("veth", "required", "ip link add k0 type veth peer name k1", "CONFIG_VETH", _NETWORK_COST),
     Trial("bridge", "required", "ip link add k2 type bridge", "CONFIG_BRIDGE", "no switches, no pods"),
     Trial("VXLAN", "required", "ip link add k3 type vxlan id 1 dev k0 dstport 8472", "CONFIG_VXLAN",
@@ -73,7 +74,7 @@ _DEVICES = (
     Trial("IPIP", "later", "ip link add k11 type ipip remote 192.0.2.1", "CONFIG_NET_IPIP",
           "no flannel backend ipip, no Calico-like tunnels", kind="ipip", module="ipip", leaves="tunl0"),
 )  # fmt: skip
-_QUEUES = (
+QUEUES = (
     Trial("tbf", "later", "tc qdisc replace dev k0 root tbf rate 1mbit burst 32kbit latency 50ms",
           "CONFIG_NET_SCH_TBF", "no rate limits on links and pods"),
     Trial("htb", "later", "tc qdisc replace dev k0 root htb", "CONFIG_NET_SCH_HTB", "no shared rate limits"),
@@ -81,7 +82,7 @@ _QUEUES = (
           "no delay and loss on links"),
 )  # fmt: skip
 _CHAIN = "add table ip k; add chain ip k c {{ type nat hook prerouting priority -100; }}; add rule ip k c {}"
-_RULES = (
+RULES = (
     Trial("nft nat", "required", _CHAIN.format("dnat to 192.0.2.1"), "CONFIG_NFT_NAT",
           "pods do not reach the underlay"),
     Trial("nft conntrack", "required", _CHAIN.format("ct state established accept"), "CONFIG_NFT_CT",
@@ -99,10 +100,10 @@ _COSTS: dict[str, tuple[Need, str]] = {
     **{f"{kind} namespace": ("required", cost) for kind, cost in _NAMESPACES.items()},
     "mounts": ("required", "workers and containers could not have files of their own"),
     "sysctl": ("required", "workers could not forward packets"),
-    **{trial.name: (trial.need, trial.cost) for trial in (*_DEVICES, *_QUEUES, *_RULES)},
-    "overlayfs": ("later", "no writable root directory for containers"),
+    **{trial.name: (trial.need, trial.cost) for trial in (*DEVICES, *QUEUES, *RULES)},
+    "overlayfs": ("optional", "the root directory of containers is read-only"),
 }
-_CONFIGS = {trial.name: trial.config for trial in (*_DEVICES, *_QUEUES, *_RULES)} | {"overlayfs": "CONFIG_OVERLAY_FS"}
+_CONFIGS = {trial.name: trial.config for trial in (*DEVICES, *QUEUES, *RULES)} | {"overlayfs": "CONFIG_OVERLAY_FS"}
 _BY_PRIVILEGE = {*(f"{kind} namespace" for kind in _NAMESPACES), "mounts", "sysctl"}
 NAMES = tuple(_COSTS)
 REQUIRED = frozenset(name for name, (need, _) in _COSTS.items() if need == "required")
@@ -112,7 +113,7 @@ def read_kernel(names: Collection[str] = NAMES) -> list[Feature]:
     """The features `names`, each tried; when not root, none can be. The host is as it was."""
     if os.geteuid() != 0:
         return [_feature(name, (None, "only root can try")) for name in names]
-    findings = try_apart(lambda apart: _try_all(apart, names), DEADLINE)
+    findings = try_apart(lambda apart: try_all(apart, names), DEADLINE)
     return [_feature(name, findings[name]) for name in names]
 
 
@@ -125,16 +126,16 @@ def _feature(name: str, finding: _Finding) -> Feature:
     return Feature(name, "kernel", need, present, detail, cost, remedy)
 
 
-def _try_all(apart: Apart, names: Collection[str]) -> Findings:
+def try_all(apart: Apart, names: Collection[str]) -> Findings:
     """In the child: all trials in their order; those that make what others need are always made."""
     found: Findings = {f"{kind} namespace": _refusal(apart, kind) for kind in _NAMESPACES}
     found["mounts"] = _refusal(apart, "mounts")
     if "sysctl" in names:
         found["sysctl"] = _when(apart.network, "no network namespace", _try_sysctl)
-    for trial in (*_DEVICES, *_QUEUES):
-        if trial.name in names or trial is _DEVICES[0]:
-            found[trial.name] = _when(apart.network, "no network namespace", partial(_try_command, trial))
-    rules = [trial for trial in _RULES if trial.name in names]
+    for trial in (*DEVICES, *QUEUES):
+        if trial.name in names or trial is DEVICES[0]:
+            found[trial.name] = _when(apart.network, "no network namespace", partial(try_command, trial))
+    rules = [trial for trial in RULES if trial.name in names]
     found |= _try_rules(rules) if apart.network else {trial.name: (None, "no network namespace") for trial in rules}
     if "overlayfs" in names:
         scratch = apart.scratch
@@ -151,16 +152,19 @@ def _when(possible: bool, otherwise: str, trial: Callable[[], _Finding]) -> _Fin
     return trial() if possible else (None, otherwise)
 
 
-def _try_command(trial: Trial) -> _Finding:
+def try_command(trial: Trial) -> _Finding:
+    """Run the command of a trial here, unless that could change the host."""
     if trial.kind and not _knows_kind(trial.kind):
         state = find_module(trial.module)
         if state:
             return True, f"module {trial.module}, {state}; loading it puts {trial.leaves} on the host"
         return False, "unknown to the running kernel"
+    name, *words = trial.command.split()
+    program = find_program(name)
+    if program is None:
+        return None, f"no program `{name}` to try it with"
     try:
-        answer = run(trial.command.split(), timeout=_COMMAND_SECONDS, check=False, merge=True)
-    except MissingTool as error:
-        return None, str(error)
+        answer = run([str(program), *words], timeout=_COMMAND_SECONDS, check=False, merge=True)
     except KnetsimError as error:
         return False, str(error)
     return (True, "") if answer.code == 0 else (False, _shorten(answer.output) or f"exit {answer.code}")

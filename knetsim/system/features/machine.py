@@ -40,9 +40,9 @@ def read_privileges() -> list[Feature]:
         Feature("root", "machine", "required", root, detail, "nothing can be started", RUN_AS_ROOT),
     ]
     for bit, name, purpose in _CAPABILITIES:
-        present = bool(effective >> bit & 1)
-        cost = f"no {purpose}"
-        features.append(Feature(f"CAP_{name}", "machine", "required", present, "", cost, RUN_AS_ROOT))
+        present = bool(effective >> bit & 1) or (False if root else None)  # sudo brings it, or a container lacks it
+        detail = "only root has it" if present is None else ""
+        features.append(Feature(f"CAP_{name}", "machine", "required", present, detail, f"no {purpose}", RUN_AS_ROOT))
     return features
 
 
@@ -81,7 +81,7 @@ def _memory() -> Feature:
     limit = _memory_limit()
     if limit is not None and limit < total:
         total, available = limit, min(limit, available)
-    detail = f"{_size(available)} of {_size(total)} available"
+    detail = f"{_size(available)} of {_size(total)}"
     return Feature(
         "memory", "machine", "optional", available >= _MEMORY, detail,
         f"the default scenario with its real parts needs {_size(_MEMORY)}",
@@ -119,7 +119,7 @@ def _descriptors() -> Feature:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     enough = hard in (resource.RLIM_INFINITY,) or hard >= _DESCRIPTORS
     return Feature(
-        "file descriptors", "machine", "optional", enough, "unlimited" if hard < 0 else f"{hard} a process",
+        "file descriptors", "machine", "optional", enough, "unlimited" if hard < 0 else str(hard),
         "fewer than a thousand pods", f"ulimit -Hn {16 * _DESCRIPTORS}; docker run --ulimit nofile={16 * _DESCRIPTORS}",
     )  # fmt: skip
 

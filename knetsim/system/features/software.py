@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata, util
 
 from knetsim.errors import KnetsimError
-from knetsim.system.features.feature import Feature, Need
+from knetsim.system.features.feature import INSTALL, Feature, Need
 from knetsim.system.programs import PROGRAMS, Installed, Program, find_known, read_programs
 from knetsim.system.run import run
 
@@ -99,7 +99,7 @@ def _import_trouble(name: str) -> str:
 
 def _module_feature(module: Module, trouble: str) -> Feature:
     detail = trouble or _version(module.name)
-    remedy = f"sudo apt-get install {module.package}"
+    remedy = f"{INSTALL}{module.package}"
     return Feature(_module_name(module), "python", module.need, not trouble, detail, module.cost, remedy)
 
 

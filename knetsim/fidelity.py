@@ -1,0 +1,103 @@
+"""How real each part of a simulation is: the real program, one of ours in its place, or something simpler; data.
+
+A row for every part of a Kubernetes cluster, or for each variant in which it can run here: what it is, and what differs
+from the real thing. `resolve` says which of them run in a given simulation, and where.
+
+`real` is the program or the kernel's own code that clusters run. `embedded` is ours, and speaks the same wire format:
+both can serve one cluster. `simplified` is ours, and does less. What is `absent` is refused, never pretended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from knetsim.status import ClusterState, Status
+
+Reality = Literal["real", "embedded", "simplified", "absent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part in one of its variants, which scenario and status call `variant`; empty for a part that is not here."""
+
+    name: str
+    variant: str
+    reality: Reality
+    differs: str
+    where: str = ""  # which clusters or workers of a running simulation use it; empty for all
+
+
+_CONTROL_PLANE = (
+    "agents read and write etcd, in kube-apiserver's own keys, as JSON instead of protobuf. A pod is bound when it is "
+    "written: by name, or spread by nodeSelector, taints and load. No users and rights, no controllers: Deployments "
+    "and their kin are refused; pods of a worker that died are not moved"
+)
+_KUBELET = (
+    "one process serves all workers. Pods, restarts, graceful deletion, status, Events and Leases as Kubernetes has "
+    "them; no probes, no init containers, no volumes but emptyDir: fields it cannot honour are refused"
+)
+_CONTAINERS = (
+    "mount and pid namespaces of their own, but no image: a container sees this machine's programs. Limits on memory "
+    "and CPU are not enforced"
+)
+_WORKER = "network, mount, UTS and IPC namespaces instead of a machine; CPU, memory and clock are shared"
+_UNDERLAY = "one kernel is all machines and switches; links have no delay and no speed limit"
+_NATIVE = "the same links, addresses and routes, by netlink and without programs; MACs are not random"
+_AGENT = "flannel's leases, device, routes, ARP and FDB entries; one process for all workers, which repairs drift"
+
+PARTS: tuple[Part, ...] = (
+    Part("packets", "Linux kernel", "real", "nothing: every byte crosses the kernel's own data path"),
+    Part("underlay", "Linux bridges", "simplified", _UNDERLAY),
+    Part("worker", "Mininet host", "simplified", _WORKER),
+    Part("etcd", "etcd", "real", "no TLS, no fsync: the data ends with the simulation"),
+    Part("control plane", "none", "simplified", _CONTROL_PLANE),
+    Part("kubelet", "knetsim's", "simplified", _KUBELET),
+    Part("containers", "processes", "simplified", _CONTAINERS),
+    Part("pod wiring", "plugins", "real", "the CNI plugins flannel, bridge and host-local; no portmap (no hostPort)"),
+    Part("pod wiring", "native", "embedded", _NATIVE),
+    Part("pod network", "flanneld", "real", "masquerading is knetsim's nft table, for both agents"),
+    Part("pod network", "embedded", "embedded", _AGENT),
+    Part("kube-proxy", "", "absent", "not yet: no VIPs; Services are refused"),
+    Part("cluster DNS", "", "absent", "not yet: no names for pods and Services"),
+    Part("NetworkPolicy", "", "absent", "not yet: NetworkPolicies are refused"),
+    Part("ingress", "", "absent", "not yet: Ingresses are refused"),
+    Part("Skupper", "", "absent", "not yet: clusters are not linked"),
+)
+
+#: parts that are chosen for each worker, or for each cluster, and where a status says what was chosen
+_WORKER_KEYS: dict[str, Literal["agent", "cni"]] = {"pod network": "agent", "pod wiring": "cni"}
+_CLUSTER_KEYS: dict[str, Literal["controlPlane"]] = {"control plane": "controlPlane"}
+_NAMES_MAX = 4
+
+
+def resolve(status: Status | None = None) -> list[Part]:
+    """Every part in every variant; with the status of a simulation, those that run in it, and where they do."""
+    if status is None:
+        return list(PARTS)
+    found = ((part, find_users(part, status["clusters"])) for part in PARTS)
+    return [replace(part, where=_join(users)) for part, users in found if users is not None]
+
+
+def find_users(part: Part, clusters: Sequence[ClusterState]) -> list[str] | None:
+    """The clusters, or the workers of those that are mixed, which use the variant; None when none does, [] for all.
+
+    Only parts that can be chosen are looked for; the others are everywhere.
+    """
+    if part.name not in _WORKER_KEYS and part.name not in _CLUSTER_KEYS:
+        return []
+    users: list[str] = []
+    for cluster in clusters:
+        if part.name in _CLUSTER_KEYS:
+            users += [cluster["name"]] if cluster[_CLUSTER_KEYS[part.name]] == part.variant else []
+            continue
+        key = _WORKER_KEYS[part.name]
+        workers = [worker["name"] for worker in cluster["workers"] if worker[key] == part.variant]
+        users += [cluster["name"]] if workers and len(workers) == len(cluster["workers"]) else workers
+    return users or None
+
+
+def _join(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_MAX
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:_NAMES_MAX])} and {more} more"
