@@ -260,4 +260,4 @@ def explain_choice(networks: Iterable[WorkerNetwork]) -> str:
         cni = "CNI plugins" if network.cni == "plugins" else "native wiring"
         words = f"{network.agent}, {cni}" if network.agent == "flanneld" else f"the {network.agent} agent, {cni}"
         counts[words] = counts.get(words, 0) + 1
-    return "; ".join(f"{count} workers with {words}" for words, count in counts.items())
+    return "; ".join(f"{count} worker{'s' if count > 1 else ''} with {words}" for words, count in counts.items())

@@ -22,6 +22,7 @@ from knetsim.cluster import Cluster, ClusterParts
 from knetsim.cluster_status import find_orphans, find_problems, read_cluster
 from knetsim.dataplane.underlay import Underlay
 from knetsim.errors import NotFound, UsageError
+from knetsim.node.etcd import install_etcdctl
 from knetsim.scenario import Scenario, read_all_manifests
 from knetsim.status import OrphanState, State, Status
 from knetsim.system import rpc
@@ -121,6 +122,7 @@ class Simulation:
         self.state = "ready"
 
     def _build_underlay(self) -> None:
+        install_etcdctl(Path(names.INSIDE_STATE))
         top = self.net.addSwitch(names.TOP_SWITCH)
         hosts_file = build_hosts_file(self.scenario)
         for cluster in self.clusters:

@@ -30,7 +30,6 @@ def report_valid(path: Path, output: str) -> None:
         click.echo(json.dumps(scenario_to_json(scenario), indent=2))
         return
     for cluster in scenario.clusters:
-        click.echo(
-            f"{cluster.name}: {len(cluster.workers)} workers, {cluster.etcd.members} etcd members, {len(manifests[cluster.name])} objects"
-        )
+        members, objects = cluster.etcd.members, len(manifests[cluster.name])
+        click.echo(f"{cluster.name}: {len(cluster.workers)} workers, {members} etcd members, {objects} objects")
     click.echo(f"{path} is valid")

@@ -25,7 +25,7 @@ from mininet.log import lg
 
 from knetsim.cli.render import print_error, render_status
 from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, UsageError
-from knetsim.names import did_you_mean
+from knetsim.names import nearest_word
 from knetsim.simulation import Simulation
 
 _HISTORY = "~/.knetsim_history"
@@ -156,8 +156,8 @@ class Shell(CLI):  # type: ignore[misc]
             self._show(error)
         except Exception as error:  # noqa: BLE001 whatever the user's own expression raises is theirs to read
             click.echo(f"{type(error).__name__}: {error}", err=True)
-            if isinstance(error, NameError) and error.name:
-                click.echo(did_you_mean(error.name, [name for name in names if not name.startswith("_")]), err=True)
+            if hint := _nearest_name(error, names):
+                click.echo(f"  try:   {hint}", err=True)
             self.code = EXIT_FAILED
         else:
             if isinstance(result, str):
@@ -201,9 +201,8 @@ class Shell(CLI):  # type: ignore[misc]
         elif first not in self.mn:
             commands = [name[3:] for name in self.get_names() if name.startswith("do_")]
             word = line.split()[0] if line.split() else line
-            self._show(
-                UsageError(f"unknown command '{word}'", hint=did_you_mean(word, [*commands, *self.mn]) or "help")
-            )
+            near = nearest_word(word, [*commands, *self.mn])
+            self._show(UsageError(f"unknown command '{word}'", hint=f"did you mean '{near}'?" if near else "help"))
         elif not args:
             self._show(UsageError(f"what shall {first} do?", hint=f"{first} ip addr"))
         else:
@@ -245,12 +244,15 @@ class Shell(CLI):  # type: ignore[misc]
         return True
 
     def onecmd(self, line: str) -> Any:
-        """Run one line; an error of ours is shown, whichever command raised it."""
+        """Run one line; an error is shown, whichever command raised it, and the prompt goes on."""
         try:
             return super().onecmd(line)
         except KnetsimError as error:
             self._show(error)
-            return None
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the user's simulation
+            print_error(error, verbose=True)
+            self.code = EXIT_FAILED
+        return None
 
     def completenames(self, text: str, *ignored: Any) -> list[str]:
         """Commands and hosts."""
@@ -285,6 +287,18 @@ class Shell(CLI):  # type: ignore[misc]
                 self.run_lines(file.read().splitlines())
         except OSError as error:
             self._show(KnetsimError(f"cannot read {words[0]}", why=error.strerror or ""))
+
+
+def _nearest_name(error: Exception, names: dict[str, Any]) -> str:
+    """What a mistyped name or attribute may have meant."""
+    if isinstance(error, NameError):
+        known = list(names)
+    elif isinstance(error, AttributeError):
+        known = dir(error.obj)
+    else:
+        return ""
+    near = nearest_word(error.name or "", [name for name in known if not name.startswith("_")])
+    return f"did you mean '{near}'?" if near else ""
 
 
 def _write_history(readline: Any) -> None:

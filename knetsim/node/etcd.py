@@ -12,6 +12,7 @@ Cost: about 45 MB a member.
 from __future__ import annotations
 
 import platform
+import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,6 +64,13 @@ def build_etcd_argv(
         "--logger=zap",
         "--log-outputs=stderr",
     ]
+
+
+def install_etcdctl(directory: Path) -> None:
+    """Put `etcdctl` as the slides have it into the simulation's directory: today's program, the old words too."""
+    target = directory / "etcdctl"
+    shutil.copyfile(Path(__file__).with_name("etcdctl.sh"), target)
+    target.chmod(0o755)
 
 
 def read_health(path: str, timeout: float = 5.0) -> str:
