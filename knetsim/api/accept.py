@@ -228,11 +228,10 @@ def _metadata(kind: Kind, obj: Mapping[str, Any], problems: Problems) -> Object:
     """The object's metadata, copied, with the namespace and the case of the name put right."""
     given = obj.get("metadata")
     if not isinstance(given, Mapping):
-        problems.add("metadata", "is missing" if given is None else "must be a mapping")
-        problems.raise_any()
-        raise AssertionError("unreachable")
+        what = "metadata is missing" if given is None else "metadata must be a mapping"
+        raise ObjectError(what, describe(obj), hint="metadata: {name: …}", field="metadata")
     metadata = dict(given)
-    metadata.pop("managedFields", None)
+    metadata.pop("managedFields", None)  # who has written which field is not kept
     name, namespace = metadata.get("name"), metadata.get("namespace")
     if isinstance(name, str) and name and (namespace is None or isinstance(namespace, str)):
         place, metadata["name"] = locate(kind, name, namespace)
@@ -240,6 +239,7 @@ def _metadata(kind: Kind, obj: Mapping[str, Any], problems: Problems) -> Object:
             metadata["namespace"] = place
     elif kind.namespaced and not namespace:
         metadata["namespace"] = names.DEFAULT_NAMESPACE
+    problems.where = describe({**obj, "metadata": metadata})
     if not kind.namespaced and namespace:
         problems.add("metadata.namespace", f"a {kind.name} lives in no namespace")
     return metadata
@@ -251,6 +251,9 @@ def _check(kind: Kind, obj: Object, problems: Problems) -> None:
     _check_top(kind, obj, problems)
     if kind.name in _COMPLETE:
         _COMPLETE[kind.name](obj, problems)
+    metadata = obj["metadata"]
+    for field in [field for field, value in metadata.items() if value in (None, "", {}, [])]:
+        del metadata[field]  # what is empty is not stored, as in Kubernetes
 
 
 def _check_metadata(kind: Kind, metadata: Mapping[str, Any], problems: Problems) -> None:

@@ -76,7 +76,9 @@ def _default_spec(given: Mapping[str, Any]) -> Object:
 def _default_container(given: Mapping[str, Any]) -> Object:
     container = _without_nulls(given)
     if "ports" in container:
-        container["ports"] = [{"protocol": "TCP", **_without_nulls(port)} for port in container["ports"]]
+        container["ports"] = [
+            {**_without_nulls(port), "protocol": port.get("protocol") or "TCP"} for port in container["ports"]
+        ]
     resources = _without_nulls(container.get("resources") or {})
     if resources.get("limits"):
         resources["requests"] = {**resources["limits"], **resources.get("requests", {})}
