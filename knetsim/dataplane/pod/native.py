@@ -13,6 +13,9 @@ How it differs, on purpose:
 - Addresses are kept in memory (see addresses.py), not in files under /var/lib/cni.
 - The plugin waits until the kernel has noticed that the pair has a carrier, looking again after 50 ms; ours has the
   kernel notice it at once (`Netlink.settle_carrier`). Packets pass when `add` returns.
+- The pod's ARP entry for its gateway and the worker's for the pod are permanent, not learned. The kernel keeps one ARP
+  table for all network namespaces of the machine, and lets it hold 1024 learned entries (gc_thresh3); a thousand pods
+  that talk fill it, after which packets are dropped. What is permanent does not count.
 - `remove` takes the worker's end down and leaves the deletion of the pair to the end of the pod's network namespace.
   Deleting a veth pair waits about 16 ms for the kernel (RCU); the end of a namespace frees thousands at once, later and
   in the background. A port that is down passes nothing, so the address is free from then on.
@@ -72,7 +75,7 @@ def build_link(worker: WorkerPlace, pod: PodPlace, address: IPv4Address) -> list
 
 
 def build_network(worker: WorkerPlace, index: int, address: IPv4Address) -> list[Request]:
-    """In the pod: the address of eth0, up, and the routes that flannel and the bridge plugin ask for."""
+    """In the pod: the address of eth0, up, the routes that flannel and the bridge plugin ask for, the gateway's MAC."""
     lease = worker.lease
     gateway = str(lease.gateway.ip)
     return [
@@ -82,15 +85,17 @@ def build_network(worker: WorkerPlace, index: int, address: IPv4Address) -> list
         netlink.set_link(index, up=True),
         netlink.add_route(str(lease.network), via=gateway, index=index),
         netlink.add_route("default", via=gateway, index=index),
+        netlink.add_neighbour(index, gateway, build_mac(lease.gateway.ip)),
     ]
 
 
-def build_port(pod: PodPlace, bridge_index: int) -> list[Request]:
-    """In the worker: its end of the pair as a port of the bridge."""
+def build_port(pod: PodPlace, bridge_index: int, address: IPv4Address) -> list[Request]:
+    """In the worker: its end of the pair as a port of the bridge, and the pod's MAC."""
     host = host_interface(pod)
     return [
         netlink.set_link(host, master=bridge_index, up=True),
         netlink.set_bridge_port(host, hairpin=True),
+        netlink.add_neighbour(bridge_index, str(address), build_mac(address)),
     ]
 
 
@@ -143,6 +148,8 @@ class NativeWiring:
 
     def _wire(self, worker: WorkerPlace, pod: PodPlace, pods: _WorkerPods, address: IPv4Address) -> Wired:
         host = host_interface(pod)
+        if not pods.bridge_index:
+            self.ensure_bridge(worker)
         with Netlink.in_namespace(pod.namespaces) as inside:
             self._add_pair(worker, pod, inside, address)
             link = inside.link(POD_INTERFACE)
@@ -151,9 +158,10 @@ class NativeWiring:
             write_sysctl(pod.namespaces, _POD_SETTINGS, missing_ok=True)
             inside.apply(build_network(worker, link.index, address))
             write_sysctl(worker.namespaces, {_HOST_SETTING.format(host): "0"}, missing_ok=True)
-            self._attach(worker, pod, pods)
-            # Now that both ends are up there is a carrier. eth0 last: with it IPv6 starts, and wants the same lock.
+            self._attach(worker, pod, pods, address)
+            # Now that both ends are up there is a carrier; the bridge has one with its first port.
             worker.netlink.settle_carrier(host)
+            worker.netlink.settle_carrier(BRIDGE)
             inside.settle_carrier(POD_INTERFACE)
         return Wired(str(address), str(worker.lease.gateway.ip), link.mac, host, link.mtu)
 
@@ -169,18 +177,16 @@ class NativeWiring:
             worker.netlink.apply([netlink.delete_link(host_interface(pod))])
             inside.apply(requests)
 
-    def _attach(self, worker: WorkerPlace, pod: PodPlace, pods: _WorkerPods) -> None:
-        """Make the pod's end a port of the bridge, and before that the bridge when it is not there or went away."""
-        if pods.bridge_index:
-            try:
-                worker.netlink.apply(build_port(pod, pods.bridge_index))
-                return
-            except KernelError:
-                bridge = worker.netlink.link(BRIDGE)
-                if bridge is not None and bridge.index == pods.bridge_index:
-                    raise
-        self.ensure_bridge(worker)
-        worker.netlink.apply(build_port(pod, pods.bridge_index))
+    def _attach(self, worker: WorkerPlace, pod: PodPlace, pods: _WorkerPods, address: IPv4Address) -> None:
+        """Make the pod's end a port of the bridge; and the bridge, when it went away since we last looked."""
+        try:
+            worker.netlink.apply(build_port(pod, pods.bridge_index, address))
+        except KernelError:
+            bridge = worker.netlink.link(BRIDGE)
+            if bridge is not None and bridge.index == pods.bridge_index:
+                raise
+            self.ensure_bridge(worker)
+            worker.netlink.apply(build_port(pod, pods.bridge_index, address))
 
     def adopt(self, worker: WorkerPlace, pod: PodPlace) -> Wired | None:
         """Take over a pod from what the kernel shows: its eth0, its address, its end on the worker."""
@@ -194,6 +200,8 @@ class NativeWiring:
         wired = Wired(str(address.ip), str(worker.lease.gateway.ip), link.mac, host_interface(pod), link.mtu)
         pods.pool.take(address.ip)
         pods.wired[pod.uid] = wired
+        if not pods.bridge_index:
+            self.ensure_bridge(worker)
         return wired
 
     def remove(self, worker: WorkerPlace, pod: PodPlace) -> None:
@@ -202,6 +210,7 @@ class NativeWiring:
         worker.netlink.apply([netlink.set_link(host_interface(pod), up=False)._replace(tolerate=_GONE)])
         wired = pods.wired.pop(pod.uid, None)
         if wired is not None:
+            worker.netlink.apply([netlink.delete_neighbour(pods.bridge_index, wired.ip)])
             pods.pool.release(IPv4Address(wired.ip))
 
     def ensure_bridge(self, worker: WorkerPlace) -> list[str]:
@@ -211,7 +220,10 @@ class NativeWiring:
             ports = {wired.host_interface for wired in list(pods.wired.values())}
             done = ensure_bridge(worker, ports, build_mac(worker.lease.gateway.ip))
             bridge = worker.netlink.link(BRIDGE)
-            pods.bridge_index = bridge.index if bridge else 0
+            if bridge is not None and bridge.index != pods.bridge_index:
+                pods.bridge_index = bridge.index
+                wired = list(pods.wired.values())
+                worker.netlink.apply(netlink.add_neighbour(bridge.index, one.ip, one.mac) for one in wired)
             return done
 
     def check(self, worker: WorkerPlace, pod: PodPlace) -> list[str]:

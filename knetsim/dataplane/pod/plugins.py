@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Sequence
 from ipaddress import ip_interface
 from pathlib import Path
@@ -69,7 +70,7 @@ def ensure_conflist(worker: WorkerPlace) -> Conflist:
     """What stands in the worker's conflist, which is written when there is none; ObjectError when somebody broke it."""
     path = Path(worker.directory, CONFLIST)
     if not path.exists():
-        hidden = path.with_name(f".{CONFLIST}")
+        hidden = path.with_name(f".{CONFLIST}.{threading.get_ident()}")  # several first pods may come at once
         hidden.write_text(build_conflist(worker.directory))
         os.replace(hidden, path)
     return parse_conflist(path.read_text(), str(path))
@@ -137,7 +138,7 @@ class PluginWiring:
             runtime.check(conflist, attachment, result)
             delegated = _read_delegated(worker, conflist, attachment)
             if delegated is not None:
-                runtime.execute("CHECK", {**delegated, "prevResult": result}, attachment)
+                runtime.execute("CHECK", {**delegated, "prevResult": _with_gateways(result)}, attachment)
         except CniError as error:
             return [f"{error.plugin}: {error.why}"]
         return []
@@ -183,7 +184,20 @@ def _read_wired(worker: WorkerPlace, pod: PodPlace, result: Json) -> Wired:
     if link is None:
         raise KnetsimError(f"the CNI plugins gave pod {pod} no {POD_INTERFACE}", worker.name, json.dumps(result))
     host = worker.netlink.link(link.link) if link.kind == "veth" else None
+    bridge = worker.netlink.link(host.master) if host and host.master else None
+    if bridge is not None:  # the plugin waits for the port; the bridge sends nothing until its own carrier is noticed
+        worker.netlink.settle_carrier(bridge.name)
     return Wired(str(ip), gateway, link.mac, host.name if host else "", link.mtu)
+
+
+def _with_gateways(result: Json) -> Json:
+    """The result with each route's gateway spelled out: where it is left out it is that of the address, says the
+    specification, but `bridge` looks for a route without one (pkg/ip/ipam_linux.go: ValidateExpectedRoute).
+    """
+    gateway = next((address["gateway"] for address in result.get("ips", []) if "gateway" in address), None)
+    if gateway is None:
+        return result
+    return {**result, "routes": [{"gw": gateway, **route} for route in result.get("routes", [])]}
 
 
 def _read_delegated(worker: WorkerPlace, conflist: Conflist, attachment: Attachment) -> Json | None:
