@@ -88,7 +88,9 @@ class Progress:
 
             self._live.console.print(Text.from_ansi(line), soft_wrap=True)
         else:
-            print(line, file=self._file, flush=True)
+            with self._lock:
+                self._file.write(f"{line}\n")  # in one piece: others write there too
+                self._file.flush()
 
     def _refresh(self) -> None:
         """On a terminal: draw the steps under way, again and again. Rich has a thread for it, but does not join it."""

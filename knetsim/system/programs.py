@@ -34,6 +34,7 @@ PLUGIN_DIRECTORIES = (TOOLS, Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 _SYSTEM_DIRECTORIES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")  # sudo and su may leave them out of PATH
 
 ANSWER_SECONDS = 1.0
+_CANNOT_RUN = (126, 127)  # of a shell script's interpreter, and of ld.so, which misses a library
 _VERSION = re.compile(r"(?<![\w.])v?(\d+\.\d[\w.+~-]*)")
 _NO_VERSION = ("0.0.0",)  # what Kubernetes' programs say when they were not built by its release script
 
@@ -189,17 +190,18 @@ def _read_program(program: Program, places: Places, timeout: float) -> Installed
 
 
 def _ask_version(path: Path, program: Program, timeout: float) -> tuple[str, str]:
-    """The first thing that looks like a version in the program's answer; or nothing, and what went wrong."""
+    """The first thing that looks like a version in the program's answer; or nothing, and why it cannot run at all."""
     argv = [str(path), *filter(None, program.ask if not program.plugin else ())]
     env = {"PATH": os.pathsep.join(_SYSTEM_DIRECTORIES), "HOME": "/nonexistent", "LC_ALL": "C"}
     try:
         answer = run(argv, env=env, timeout=timeout, check=False, merge=True)
-    except (NotReady, MissingTool, OSError) as error:
+    except NotReady:
+        return "", ""  # a busy machine; it runs
+    except (MissingTool, OSError) as error:
         return "", str(error)
-    found = find_version(answer.output)
-    if not found and answer.code != 0:
+    if answer.code < 0 or answer.code in _CANNOT_RUN:
         return "", str(CommandError(argv, answer.code, answer.output))
-    return found, ""
+    return find_version(answer.output), ""
 
 
 def find_version(text: str) -> str:

@@ -195,5 +195,3 @@ def test_a_process_without_the_privilege_learns_so() -> None:
     lacking = json.loads(answer.stdout)
     assert {"CAP_SYS_ADMIN", "net namespace", "pid namespace", "mounts"} <= set(lacking)
     assert "veth" not in lacking  # it was not tried
-
-

@@ -162,9 +162,7 @@ def test_empty_lists_say_so() -> None:
     file = io.StringIO()
     render.render_simulations([], file=file)
     render.render_orphans([], file=file)
-    assert file.getvalue() == (
-        "no simulation is running; start one: sudo ./utils/run\neverything has an owner\n"
-    )
+    assert file.getvalue() == ("no simulation is running; start one: sudo ./utils/run\neverything has an owner\n")
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,8 @@ def _run_space() -> Feature:
     free = usage.f_bavail * usage.f_frsize
     return Feature(
         "space in /run", "machine", "optional", free >= _RUN_SPACE, f"{_size(free)} free",
-        f"etcd's logs need {_size(_RUN_SPACE)} in the default scenario", "sudo mount -o remount,size=2G /run",
+        f"etcd's logs need {_size(_RUN_SPACE)} in the default scenario",
+        "free space there; where /run is a tmpfs: sudo mount -o remount,size=2G /run",
     )  # fmt: skip
 
 

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata, util
 
-from knetsim.errors import KnetsimError
+from knetsim.errors import NotReady
 from knetsim.system.features.feature import INSTALL, Feature, Need
 from knetsim.system.programs import PROGRAMS, Installed, Program, find_known, read_programs
 from knetsim.system.run import run
 
+#: an import takes half a second; a machine that is too busy for it is not one without the module
 _IMPORT_SECONDS = 1.8
 
 
@@ -31,7 +32,6 @@ _MODULES = (
     Module("nftables", "python3-nftables", "no nft rules"),
     Module("etcd3", "python3-etcd3", "no way to etcd, thus no objects"),
 )
-
 
 
 def _program_name(program: Program) -> str:
@@ -82,17 +82,17 @@ def _program_feature(program: Program, installed: Installed | None) -> Feature:
         present, detail = False, f"{installed.path} does not run: {installed.trouble}"  # another CPU's, half a file …
     else:
         present, detail = True, f"{installed.version} {installed.path}".strip()
-    return Feature(
-        _program_name(program), "program", program.need, present, detail, program.cost, program.remedy
-    )
+    return Feature(_program_name(program), "program", program.need, present, detail, program.cost, program.remedy)
 
 
 def _import_trouble(name: str) -> str:
     """Why the module cannot be imported, found by a Python of its own; empty when it can be."""
+    if not util.find_spec(name):
+        return f"no module of {sys.executable}"
     try:
         answer = run([sys.executable, "-c", f"import {name}"], timeout=_IMPORT_SECONDS, check=False, merge=True)
-    except KnetsimError as error:
-        return str(error)
+    except NotReady:
+        return ""
     lines = answer.output.strip().splitlines()
     return "" if answer.code == 0 else (lines[-1] if lines else f"exit {answer.code}")
 
