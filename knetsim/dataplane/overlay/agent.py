@@ -1,21 +1,21 @@
 """The embedded agent: what flanneld does, for all workers of a cluster in one process.
 
-What flannel does. A daemon on every worker takes a subnet of the pod network by a lease in etcd, makes the VTEP, writes the
-subnet file for the CNI plugin, and follows the leases of all others, for each of which it adds a route, an ARP and an FDB
-entry. All that the daemons know of each other is in etcd.
-What ours does: the same, in the same place and format, so that workers with flanneld and workers with this agent form one
-pod network; but one watch serves all workers, and each change is one batch of netlink messages per worker.
-How it differs: it compares the kernel's state with what it shall be, when the kernel tells of a change that disagrees, and
-every `resync_seconds`, and repairs it (`repair=False` leaves things broken, for lessons); a lease that is lost is taken again
-at once, where flanneld ends.
+What flannel does. A daemon on every worker takes a subnet of the pod network by a lease in etcd, makes the VTEP,
+writes the subnet file for the CNI plugin, and follows the leases of all others, for each of which it adds a route, an
+ARP and an FDB entry. All that the daemons know of each other is in etcd.
+What ours does: the same, in the same place and format, so that workers with flanneld and workers with this agent form
+one pod network; but one watch serves all workers, and each change is one batch of netlink messages per worker.
+How it differs: it compares the kernel's state with what it shall be, when the kernel tells of a change that
+disagrees, and every `resync_seconds`, and repairs it (`repair=False` leaves things broken, for lessons); a lease that
+is lost is taken again at once, where flanneld ends.
 
     etcd ──watch──> [follow] ──snapshot──> [kernel] ──netlink──> the workers' network namespaces
       ^                 `──snapshot──> [lease] : a lease that is gone is taken again
       `────────── lease, renewal ─────────┘
 
-Three threads a cluster. [lease] may wait for etcd as long as it takes while [kernel] goes on repairing. Ended or killed, the
-agent leaves device, entries and leases where they are, as flanneld does: packets do not need it. A new one finds each worker's
-lease by its address in the underlay and adopts what is there.
+Three threads a cluster. [lease] may wait for etcd as long as it takes while [kernel] goes on repairing. Ended or
+killed, the agent leaves device, entries and leases where they are, as flanneld does: packets do not need it. A new
+one finds each worker's lease by its address in the underlay and adopts what is there.
 Cost: for each worker two netlink sockets and about 100 KB with a hundred others; etcd holds a key and a lease.
 """
 
@@ -27,15 +27,18 @@ import selectors
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 
 from knetsim.dataplane.overlay.backend import choose_backend
 from knetsim.dataplane.overlay.flannel_log import FlannelLog
 from knetsim.dataplane.overlay.lease import PREFIX, NetworkConfig, leases_prefix
+from knetsim.dataplane.overlay.lease_holder import LeaseHolder
 from knetsim.dataplane.overlay.lease_store import LeaseStore, LeaseWatch, read_network_config
-from knetsim.dataplane.overlay.leases import LeaseHolder
 from knetsim.dataplane.overlay.snapshot import LeaseTable, Snapshot
+from knetsim.dataplane.overlay.state import OverlayBackend
 from knetsim.dataplane.overlay.worker import OverlayStatus, OverlayWorker, WorkerOverlay
-from knetsim.errors import KnetsimError, NotReady, StoreUnavailable
+from knetsim.errors import KnetsimError, NotReady
 
 #: seconds between two looks at a kernel of which nothing was heard
 RESYNC_SECONDS = 30.0
@@ -88,7 +91,7 @@ class OverlayAgent:
         self._wake_all()
         if self._watch is not None:
             self._watch.close()
-        for thread in list(self._threads):
+        for thread in self._threads:  # the first may still start the others, and this loop then comes to them
             thread.join(_STOP_SECONDS)
         alive = [thread.name for thread in self._threads if thread.is_alive()]
         if alive:
@@ -96,7 +99,7 @@ class OverlayAgent:
         os.close(self._wake)
 
     def wait_ready(self, deadline: float) -> None:
-        """Wait until every worker reaches all the others that have a lease by now; NotReady after `deadline` seconds."""
+        """Wait until every worker reaches all others that have a lease by now; NotReady after `deadline` seconds."""
         end = time.monotonic() + deadline
         with self._progress:
             while (missing := self._explain_missing()) and time.monotonic() < end:
@@ -110,12 +113,14 @@ class OverlayAgent:
 
     def status(self) -> list[OverlayStatus]:
         """How far each worker is, in the order of their names."""
-        return [
-            self._overlays[name].status()
-            if name in self._overlays
-            else OverlayStatus(name, "", 0, 0, 0, "", self._error)
-            for name in sorted(self._workers)
-        ]
+        found = []
+        for name in sorted(self._workers):
+            overlay = self._overlays.get(name)
+            status = overlay.status() if overlay else OverlayStatus(name)
+            if not status.subnet and not status.error:
+                status = replace(status, error=self._error)
+            found.append(status)
+        return found
 
     def _explain_missing(self) -> list[str]:
         """What `wait_ready` waits for, worker by worker."""
@@ -159,9 +164,13 @@ class OverlayAgent:
     # --- [lease]
 
     def _hold_leases(self) -> None:
-        holder = self._join_network()
-        if holder is None:
+        config = self._wait_for_config()
+        if config is None:
             return
+        backend = choose_backend(config.backend)
+        self._overlays = self._prepare_workers(config, backend)
+        table = LeaseTable(backend.build_entries)
+        holder = LeaseHolder(self._store, self._prefix, config, backend, self._clock)
         pending = dict(self._overlays)
         pause, retry_at = FIRST_PAUSE, 0.0
         while not self._stopping.is_set():
@@ -169,11 +178,11 @@ class OverlayAgent:
                 try:
                     holder.acquire(pending)
                     self._set_error("")
-                except StoreUnavailable as error:
+                except KnetsimError as error:
                     self._set_error(str(error))
                 pause = min(pause * 2, LONGEST_PAUSE) if pending else FIRST_PAUSE
                 retry_at = self._clock() + pause
-                self._begin_following()
+                self._begin_following(table)
                 os.eventfd_write(self._wake, 1)
             self._wait_for_leases(holder.next_renewal(), retry_at if pending else None)
             lost = holder.renew()
@@ -184,13 +193,8 @@ class OverlayAgent:
                 pending[name] = self._overlays[name]
                 retry_at = 0.0
 
-    def _join_network(self) -> LeaseHolder | None:
-        """Read the configuration, for as long as it takes, and prepare the workers; None when the agent is stopped first."""
-        config = self._wait_for_config()
-        if config is None:
-            return None
-        backend = choose_backend(config.backend)
-        self._overlays = {
+    def _prepare_workers(self, config: NetworkConfig, backend: OverlayBackend) -> dict[str, WorkerOverlay]:
+        return {
             name: WorkerOverlay(
                 worker,
                 config,
@@ -201,10 +205,9 @@ class OverlayAgent:
             )
             for name, worker in self._workers.items()
         }
-        self._table = LeaseTable(backend.build_entries)
-        return LeaseHolder(self._store, self._prefix, config, backend, self._clock)
 
     def _wait_for_config(self) -> NetworkConfig | None:
+        """The network configuration, once it is there and right; None when the agent is stopped first."""
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             try:
@@ -215,10 +218,10 @@ class OverlayAgent:
             pause = min(pause * 2, LONGEST_PAUSE)
         return None
 
-    def _begin_following(self) -> None:
-        """Follow the leases once the first attempt to have all of one's own is made: the first snapshot then has them all."""
+    def _begin_following(self, table: LeaseTable) -> None:
+        """Follow the leases, after the first attempt to take one's own: so the first snapshot has them all."""
         if len(self._threads) == 1 and not self._stopping.is_set():
-            self._start_thread("follow", self._follow_leases)
+            self._start_thread("follow", partial(self._follow_leases, table))
             self._start_thread("kernel", self._reconcile_kernel)
 
     def _wait_for_leases(self, *times: float | None) -> None:
@@ -232,18 +235,18 @@ class OverlayAgent:
 
     # --- [follow]
 
-    def _follow_leases(self) -> None:
+    def _follow_leases(self, table: LeaseTable) -> None:
         pause = FIRST_PAUSE
         prefix = leases_prefix(self._prefix)
         while not self._stopping.is_set():
             try:
                 entries, revision = self._store.prefix(prefix)
-                self._publish(self._table.reset(entries, revision))
+                self._publish(table.reset(entries, revision))
                 self._watch = watch = self._store.watch_prefix(prefix, revision + 1)
                 if self._stopping.is_set():
                     watch.close()
                 for changes in watch:
-                    self._publish(self._table.update(changes))
+                    self._publish(table.update(changes))
                     pause = FIRST_PAUSE
             except KnetsimError:
                 pass  # etcd is away, or has compacted what was not seen yet: list again

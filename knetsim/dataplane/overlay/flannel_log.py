@@ -21,7 +21,7 @@ _INDEX = re.compile(r"\bif([1-9][0-9]*)\b")
 
 
 class FlannelLog:
-    """Appends to the log in `directory`; a log that cannot be written (disk full, directory gone) stops nobody's network."""
+    """Appends to the log in `directory`. One that cannot be written (disk full, directory gone) stops no network."""
 
     def __init__(self, directory: Path, now: Callable[[], float] = time.time) -> None:
         self._path = directory / NAME
@@ -41,9 +41,7 @@ class FlannelLog:
 
 def explain_requests(requests: Sequence[Request], names: Mapping[int, str]) -> list[str]:
     """The requests as commands, with the interfaces' names for their indexes, and how many more there were."""
-    lines = [
-        _INDEX.sub(lambda word: names.get(int(word[1]), word[0]), request.text()) for request in requests[:SHOWN]
-    ]
+    lines = [_INDEX.sub(lambda word: names.get(int(word[1]), word[0]), request.text()) for request in requests[:SHOWN]]
     if len(requests) > SHOWN:
         lines.append(f"… and {len(requests) - SHOWN} more")
     return lines

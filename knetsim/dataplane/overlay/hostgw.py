@@ -4,9 +4,9 @@ What flannel does: one route for every other worker, `11.15.64.0/20 via 10.1.1.2
 underlay's whole MTU; but all workers must be neighbours on one link, since a router between them would have to know the
 pod network. Source: flannel v0.28, pkg/backend/hostgw and route_network.go.
 
-What ours does: the same routes. How it differs: flanneld adds missing routes again every 10 s and leaves wrong ones; ours
-repairs both, and takes away routes of leases that ended while it was not running. On the underlay's interface every
-route with a gateway into the pod network counts as the overlay's.
+What ours does: the same routes. How it differs: flanneld adds missing routes again every 10 s and leaves wrong ones;
+ours repairs both, and takes away routes of leases that ended while it was not running. On the underlay's interface
+every route with a gateway into the pod network counts as the overlay's.
 Commands: `C0w1 ip route`, `C0w1 traceroute <pod>`. Cost: for each other worker one route and one netlink message.
 """
 

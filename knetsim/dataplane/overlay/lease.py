@@ -1,7 +1,9 @@
 """What flannel keeps in etcd, byte for byte: the network configuration and one subnet lease per worker; pure.
 
-    <prefix>/config                        {"Network":"11.0.0.0/8","SubnetLen":20,…,"Backend":{"Type":"vxlan","VNI":100,"Port":8472}}
-    <prefix>/subnets/11.15.64.0-20         {"PublicIP":"10.1.0.2","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":100,"VtepMAC":"…"}}
+    <prefix>/config
+    {"Network":"11.0.0.0/8","SubnetLen":20,…,"Backend":{"Type":"vxlan","VNI":100,"Port":8472}}
+    <prefix>/subnets/11.15.64.0-20
+    {"PublicIP":"10.1.0.2","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":100,"VtepMAC":"…"}}
 
 A worker owns the subnet whose key carries its PublicIP. The key hangs on an etcd lease of 24 h that its agent renews an
 hour before the end, so the subnet of a worker that is gone becomes free again a day later. Source: flannel v0.28,
@@ -34,6 +36,8 @@ CANDIDATES = 100
 #: flannel's defaults: VNI 1, and no port named, which leaves the choice to Linux: 8472, older than IANA's 4789
 DEFAULT_VNI = 1
 LINUX_VXLAN_PORT = 8472
+#: the largest VNI whose VTEP, `flannel.<vni>`, has a name of at most 15 characters; VXLAN itself has 24 bits
+VNI_MAX = 9_999_999
 
 T = TypeVar("T")
 
@@ -79,7 +83,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One worker's part of the pod network: who reaches `subnet` sends to `public_ip`, with vxlan to `vtep_mac` there."""
+    """One worker's part of the pod network: packets for `subnet` go to `public_ip`, in vxlan to `vtep_mac` there."""
 
     subnet: IPv4Network
     public_ip: IPv4Address
@@ -144,10 +148,10 @@ def build_lease_value(lease: Lease) -> str:
 
 
 def parse_lease(key: str, value: str | bytes) -> Lease:
-    """The lease in etcd under `key`; ObjectError says what is wrong with it. Backends of no interest keep their name only."""
+    """The lease in etcd under `key`; ObjectError says what is wrong with it. Of other backends, the name is kept."""
     subnet = parse_lease_name(key)
     fields = _parse_json(value, key)
-    public_ip = _take(fields, "PublicIP", key, IPv4Address)
+    public_ip = _take(fields, "PublicIP", key, _address)
     backend = fields.get("backendtype", "")
     if backend != VXLAN:
         return Lease(subnet, public_ip, str(backend))
@@ -161,9 +165,9 @@ def parse_lease(key: str, value: str | bytes) -> Lease:
 
 def parse_mac(text: Any) -> str:
     """A MAC address in the kernel's way of writing it; ValueError otherwise."""
-    mac = str(text).lower().replace("-", ":")
+    mac = _text(text).lower().replace("-", ":")
     if not _MAC.match(mac):
-        raise ValueError(f"{text!r} is no MAC address")
+        raise ValueError(f"{text!r} is not a MAC address")
     return mac
 
 
@@ -202,13 +206,14 @@ def parse_network_config(text: str | bytes, where: str = config_key()) -> Networ
     direct routing) is refused, and so is a field that flannel would overlook.
     """
     fields = _parse_json(text, where, _CONFIG_KEYS)
-    if fields.get("enableipv4") is False or fields.get("enableipv6"):
-        raise ObjectError("the pod network must be IPv4", where, "IPv6 is flanneld's only", field="EnableIPv6")
-    network = _take(fields, "Network", where, lambda text: IPv4Network(text, strict=False))
+    if not _take(fields, "EnableIPv4", where, _truth, True) or _take(fields, "EnableIPv6", where, _truth, False):
+        what, hint = "the embedded agent does not do IPv6", "flanneld does"
+        raise ObjectError(what, where, hint=hint, field="EnableIPv6")
+    network = _take(fields, "Network", where, _network)
     length = _subnet_length(fields, network, where)
     size = 2 ** (32 - length)
-    first = _take(fields, "SubnetMin", where, IPv4Address, network.network_address + size)
-    last = _take(fields, "SubnetMax", where, IPv4Address, network.broadcast_address + 1 - size)
+    first = _take(fields, "SubnetMin", where, _address, network.network_address + size)
+    last = _take(fields, "SubnetMax", where, _address, network.broadcast_address + 1 - size)
     for name, address in (("SubnetMin", first), ("SubnetMax", last)):
         if address not in network:
             raise ObjectError(f"{name} {address} is outside the network {network}", where, field=name)
@@ -217,7 +222,8 @@ def parse_network_config(text: str | bytes, where: str = config_key()) -> Networ
     if first > last:
         raise ObjectError(f"SubnetMin {first} is above SubnetMax {last}", where, field="SubnetMin")
     backend = _parse_backend(fields.get("backend"), where)
-    return NetworkConfig(network, length, first, last, backend, bool(fields.get("enablenftables", False)))
+    nftables = _take(fields, "EnableNFTables", where, _truth, False)
+    return NetworkConfig(network, length, first, last, backend, nftables)
 
 
 def _subnet_length(fields: Mapping[str, Any], network: IPv4Network, where: str) -> int:
@@ -241,21 +247,25 @@ def _subnet_length(fields: Mapping[str, Any], network: IPv4Network, where: str) 
 def _parse_backend(value: Any, where: str) -> Backend:
     fields = _fold(value) if isinstance(value, dict) else {}
     kind = fields.get("type")
+    if kind is None:
+        why, hint = "flanneld takes this for `udp`", f"known: {', '.join(BACKENDS)}"
+        raise ObjectError("no backend is named", where, why, hint, "Backend.Type")
     if kind not in BACKENDS:
-        hint = did_you_mean(kind, BACKENDS) if isinstance(kind, str) else f"known: {', '.join(BACKENDS)}"
-        raise ObjectError(f"unknown backend {kind!r}", where, "flanneld may know it, this agent does not", hint, "Backend.Type")
+        hint = did_you_mean(str(kind), BACKENDS)
+        raise ObjectError(f"the embedded agent has no backend {kind!r}", where, "", hint, "Backend.Type")
     _refuse_unknown(value, _BACKEND_KEYS[kind], where)
     if kind == HOST_GW:
         return Backend(HOST_GW)
     for name in ("GBP", "DirectRouting"):
-        if fields.get(name.lower()):
-            raise ObjectError(f"{name} is not done by this agent", where, "", "agent: flanneld does it", f"Backend.{name}")
+        if _take(fields, name, where, _truth, False):
+            what, hint = f"the embedded agent does not do {name}", "flanneld does"
+            raise ObjectError(what, where, hint=hint, field=f"Backend.{name}")
     return Backend(
         VXLAN,
-        _take(fields, "VNI", where, _whole(0, 2**24 - 1), DEFAULT_VNI),
+        _take(fields, "VNI", where, _whole(0, VNI_MAX), DEFAULT_VNI),
         _take(fields, "Port", where, _whole(0, 65535), 0) or LINUX_VXLAN_PORT,
         _take(fields, "MTU", where, _whole(0, 65535), 0) or None,
-        bool(fields.get("learning", False)),
+        _take(fields, "Learning", where, _truth, False),
     )
 
 
@@ -266,7 +276,7 @@ def _parse_backend(value: Any, where: str) -> Backend:
 class Choice:
     """Which subnet a worker shall lease, why, and the worker's own unusable leases to delete first.
 
-    `reason` is `reuse` (the lease in etcd is this worker's), `previous` (free, and it was this worker's) or `new`.
+    `reason` is for the log: `reuse` (the lease in etcd is this worker's), `previous` (it was, and is free), `new`.
     """
 
     subnet: IPv4Network
@@ -284,7 +294,8 @@ def choose_subnet(
 ) -> Choice:
     """The subnet for the worker at `public_ip`, in flannel's order: its lease, its previous subnet, a free one.
 
-    `taken` are all subnets that are spoken for, also by keys whose value cannot be read. KnetsimError when none is free.
+    `taken` are all subnets that are spoken for, also by keys whose value cannot be read. KnetsimError when none is
+    free.
     """
     own = [lease for lease in leases if lease.public_ip == public_ip]
     for lease in own:
@@ -323,7 +334,7 @@ def free_subnets(config: NetworkConfig, taken: Iterable[IPv4Network], count: int
 def _parse_json(text: str | bytes, where: str, known: Sequence[str] = ()) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ObjectError("not JSON", where, str(error)) from error
     if not isinstance(value, dict):
         raise ObjectError("not a JSON object", where, f"it is {type(value).__name__}")
@@ -343,10 +354,33 @@ def _refuse_unknown(fields: Mapping[str, Any], known: Sequence[str], where: str)
             raise ObjectError(f"unknown field {name!r}", where, "", did_you_mean(name, known), name)
 
 
+def _address(value: Any) -> IPv4Address:
+    return IPv4Address(_text(value))
+
+
+def _network(value: Any) -> IPv4Network:
+    """As Go's net.ParseCIDR: the length in digits, bits behind it dropped."""
+    if not re.fullmatch(r"[0-9.]+/[0-9]+", _text(value)):
+        raise ValueError(f"{value!r} is not a network such as 11.0.0.0/8")
+    return IPv4Network(value, strict=False)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a string")
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is neither true nor false")
+    return value
+
+
 def _whole(low: int, high: int) -> Callable[[Any], int]:
     def parse(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"{value!r} is no whole number from {low} to {high}")
+            raise ValueError(f"{value!r} is not a whole number from {low} to {high}")
         return value
 
     return parse
@@ -361,5 +395,5 @@ def _take(fields: Mapping[str, Any], name: str, where: str, parse: Callable[[Any
         return default
     try:
         return parse(value)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ObjectError(f"{name} is wrong", where, str(error), field=name) from error

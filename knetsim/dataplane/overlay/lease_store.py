@@ -103,7 +103,7 @@ class KnownLease:
 
 @dataclass(frozen=True, slots=True)
 class LeaseListing:
-    """All leases of a cluster as of `revision`, and the subnets of keys whose value cannot be read, with their revision."""
+    """All leases of a cluster as of `revision`, and the subnets whose value cannot be read with their last change."""
 
     known: tuple[KnownLease, ...]
     unreadable: Mapping[IPv4Network, int]
@@ -153,7 +153,7 @@ def read_network_config(store: LeaseStore, prefix: str = PREFIX) -> NetworkConfi
     key = config_key(prefix)
     stored = store.get(key)
     if stored is None:
-        raise NotFound("no network configuration in etcd", key, "nobody has written it", "the simulation does at its start")
+        raise NotFound("no network configuration in etcd", key, "nobody has written it so far")
     return parse_network_config(stored.value, key)
 
 

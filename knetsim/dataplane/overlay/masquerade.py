@@ -1,15 +1,18 @@
-"""How packets of pods leave the pod network: with the worker's address as their source, by one nft table of our own; pure.
+"""How packets of pods leave the pod network: with the worker's address as their source, by one nft table of our own;
+pure.
 
-What flannel does. With `-ip-masq` flanneld puts rules after routing (table `ip flannel-ipv4`, or iptables' FLANNEL-POSTRTG):
-what goes from the pod network to the outside, multicast excepted, gets the address of the interface by which it leaves;
-what stays inside, or carries kube-proxy's mark 0x4000, is left alone.
+What flannel does. With `-ip-masq` flanneld puts rules after routing (table `ip flannel-ipv4`, or iptables'
+FLANNEL-POSTRTG): what goes from the pod network to the outside, multicast excepted, gets the address of the interface
+by which it leaves; what stays inside, or carries kube-proxy's mark 0x4000, is left alone.
 What ours does: the same, in the table `ip knetsim-masquerade` of every worker, whichever agent runs there. flanneld is
 started with `-ip-masq=false`, so that a packet is not looked at twice, both agents give the same path, and no iptables
 program is needed.
 How it differs: flannel names the worker's own subnet in its rules, so that they change with the lease; the pod network
-alone says the same, and the table is known before there is a lease. In iptables mode flannel also gives packets from the
-worker itself to pods elsewhere the VTEP's address when they have another one; in nft mode, and here, they keep it.
-Command: `C0w1 nft list table ip knetsim-masquerade`. Cost: three rules per worker, seen by the first packet of a connection.
+alone says the same, and the table is known before there is a lease. In iptables mode flannel also gives packets from
+the worker itself to pods elsewhere the VTEP's address when they have another one; in nft mode, and here, they keep
+it.
+Command: `C0w1 nft list table ip knetsim-masquerade`. Cost: three rules per worker, seen by the first packet of a
+connection.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether a worker's part of the pod network is complete, seen from outside: the same question for both agents.
 
-An agent is through when the subnet file names the lease that etcd has, and nothing is left to do between the kernel's state
-and the one that all leases in etcd ask for.
+An agent is through when the subnet file names the lease that etcd has, and nothing is left to do between the kernel's
+state and the one that all leases in etcd ask for.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from knetsim.errors import KnetsimError
 from knetsim.system.wait import wait_until
 
 
-def wait_ready(
-    workers: Iterable[OverlayWorker], store: LeaseStore, deadline: float, *, prefix: str = PREFIX
-) -> None:
+def wait_ready(workers: Iterable[OverlayWorker], store: LeaseStore, deadline: float, *, prefix: str = PREFIX) -> None:
     """Wait until each worker has a lease and reaches all that have one; NotReady after `deadline` seconds."""
     left = list(workers)
 
@@ -47,7 +45,7 @@ def wait_ready(
 def read_missing(worker: OverlayWorker, config: NetworkConfig, listing: LeaseListing) -> list[str]:
     """What a worker still lacks, in words or as commands, in the order in which it will come; empty: it is ready."""
     own = next((lease for lease in listing.leases if lease.public_ip == worker.address), None)
-    if own is None:
+    if own is None or own.backend != config.backend.type:
         return [f"a subnet lease of {worker.address} in etcd"]
     link = worker.netlink.link(worker.interface)
     if link is None:

@@ -1,4 +1,5 @@
-"""All leases of a cluster at one revision, and what changed between two: computed once, whatever the number of workers; pure.
+"""All leases of a cluster at one revision, and what changed between two: computed once, whatever the number of
+workers; pure.
 
 One watch follows the leases of a cluster. Each batch of changes makes a new snapshot, which all workers share; a worker
 remembers the one it has applied. The difference between the two is the same for all workers, but for their own lease.
@@ -94,8 +95,8 @@ def without(entries: Entries, own: Entries) -> Entries:
 def changed_entries(old: Snapshot, new: Snapshot) -> tuple[Entries, Entries]:
     """What of the old snapshot's entries does not hold any more, and what of the new one's is new.
 
-    An entry that two leases give, such as the FDB entry of a worker that moved to another subnet, is compared as a whole,
-    so that the end of one lease does not take away what the other needs.
+    An entry that two leases give, such as the FDB entry of a worker that moved to another subnet, is compared as a
+    whole, so that the end of one lease does not take away what the other needs.
     """
     return _only_in(old.entries, new.entries), _only_in(new.entries, old.entries)
 

@@ -1,4 +1,4 @@
-"""The kernel's part of an overlay as plain values: the state wanted, the state there is, the requests from one to the other.
+"""The kernel's part of an overlay as plain values: what is wanted, what there is, and the requests in between.
 
 A backend (`vxlan.py`, `hostgw.py`) builds the state that a worker shall have, `read_state` looks at the one it has, and
 `diff` turns the difference into netlink requests. Both agents are judged by the same functions: when nothing is left to
@@ -59,21 +59,18 @@ class Device:
 class Entries:
     """What leads to other workers: one route for each, and with vxlan an ARP and an FDB entry.
 
-    `routes` has the gateway of each subnet (None: a route without one, which is never ours), `neighbours` the MAC of each
-    gateway, `fdb` the underlay address of each MAC.
+    `routes` has the gateway of each subnet (None: a route without one, which is never ours), `neighbours` the MAC of
+    each gateway, `fdb` the underlay address of each MAC.
     """
 
     routes: Mapping[str, str | None] = field(default_factory=dict)
     neighbours: Mapping[str, str] = field(default_factory=dict)
     fdb: Mapping[str, str] = field(default_factory=dict)
 
-    def __len__(self) -> int:
-        return len(self.routes) + len(self.neighbours) + len(self.fdb)
-
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What a worker shall have: its VTEP with one address (host-gw has neither), and the entries on `onlink` routes."""
+    """What a worker shall have: its VTEP with one address (neither with host-gw), and the entries for the others."""
 
     entries: Entries
     device: Device | None = None
@@ -110,7 +107,7 @@ class Observed:
 
 
 def read_state(netlink: Netlink, interface: str, network: IPv4Network) -> Observed:
-    """What a worker has on `interface` (`flannel.100`, or the underlay's with host-gw) that concerns the pod `network`."""
+    """What a worker has on `interface`, its VTEP or (host-gw) the underlay's, that concerns the pod `network`."""
     link = netlink.link(interface)
     if link is None:
         return Observed()
@@ -140,7 +137,7 @@ def read_state(netlink: Netlink, interface: str, network: IPv4Network) -> Observ
 
 
 def _is_overlay_route(dst: str, via: str | None, link: Link, network: IPv4Network) -> bool:
-    """All routes on a VTEP are the overlay's; on the underlay's interface those with a gateway into the pod network are."""
+    """On a VTEP every route is the overlay's; on the underlay's interface those by a gateway into the pod network."""
     if link.kind == "vxlan":
         return True
     return via is not None and dst != "default" and IPv4Network(dst).subnet_of(network)
@@ -213,10 +210,12 @@ def diff_address(observed: Observed, desired: Desired) -> list[Request]:
 def diff_entries(observed: Entries, desired: Entries, index: int, *, onlink: bool) -> list[Request]:
     """The requests that lead from one set of entries to another, on the interface `index`; empty when they are equal.
 
-    A route comes after the ARP and FDB entries it needs, since the kernel would ask for its gateway's MAC otherwise, and
-    goes before them.
+    A route comes after the ARP and FDB entries it needs, since the kernel would ask for its gateway's MAC otherwise,
+    and goes before them.
     """
-    requests = [_neighbour(index, ip, mac) for ip, mac in desired.neighbours.items() if observed.neighbours.get(ip) != mac]
+    requests = [
+        _neighbour(index, ip, mac) for ip, mac in desired.neighbours.items() if observed.neighbours.get(ip) != mac
+    ]
     requests += [_fdb(index, mac, ip) for mac, ip in desired.fdb.items() if observed.fdb.get(mac) != ip]
     requests += [
         _route(index, dst, via, onlink)
@@ -234,8 +233,8 @@ def diff_entries(observed: Entries, desired: Entries, index: int, *, onlink: boo
 def diff(observed: Observed, desired: Desired) -> list[Request]:
     """What is to be done next: the VTEP itself, or, where that is as it shall be, all that is on it.
 
-    Making a VTEP gives it a new index, changing its MAC drops its ARP entries (net/ipv4/arp.c: arp_netdev_event), taking
-    it up finds its routes gone: so after requests for the VTEP the state must be read again.
+    Making a VTEP gives it a new index, changing its MAC drops its ARP entries (net/ipv4/arp.c: arp_netdev_event),
+    taking it up finds its routes gone: so after requests for the VTEP the state must be read again.
     """
     requests = diff_device(observed, desired)
     if requests:
@@ -254,4 +253,3 @@ _fdb = lru_cache(maxsize=4096)(add_fdb)
 @lru_cache(maxsize=4096)
 def _route(index: int, dst: str, via: str | None, onlink: bool) -> Request:
     return add_route(dst, via=via, index=index, onlink=onlink)
-

@@ -19,6 +19,7 @@ from pathlib import Path
 from knetsim.errors import ObjectError
 
 NAME = "flannel-subnet.env"
+_REMEDY = "delete the file and start the worker's agent again: it writes it anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,9 @@ def parse_subnet_file(text: str, where: str = NAME) -> SubnetFile:
             lines.get("FLANNEL_IPMASQ", "false") == "true",
         )
     except KeyError as error:
-        raise ObjectError(f"{error.args[0]} is missing", where, hint="delete the file; flannel writes it anew") from error
+        raise ObjectError(f"{error.args[0]} is missing", where, hint=_REMEDY) from error
     except ValueError as error:
-        raise ObjectError("not a subnet file", where, str(error), "delete the file; flannel writes it anew") from error
+        raise ObjectError("not a subnet file", where, str(error), _REMEDY) from error
 
 
 def read_subnet_file(directory: Path) -> SubnetFile | None:

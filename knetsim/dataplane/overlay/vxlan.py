@@ -1,19 +1,20 @@
 """Flannel's vxlan backend: one VTEP per worker, one route, one ARP and one FDB entry for every other worker; pure.
 
-What flannel does. A packet to a pod of another worker, 11.15.64.7 say, takes three look-ups, each answered by one entry:
+What flannel does. A packet to a pod of another worker, 11.15.64.7 say, takes three look-ups, each answered by one
+entry:
 
     ip route        11.15.64.0/20 via 11.15.64.0 dev flannel.100 onlink      the gateway is the other worker's VTEP
     ip neighbour    11.15.64.0 lladdr 9a:…:07 dev flannel.100 PERMANENT       its MAC, so nobody has to ask by ARP
     bridge fdb      9a:…:07 dev flannel.100 dst 10.1.1.2 self permanent       the worker at which that VTEP is
 
 and leaves as UDP to port 8472 of 10.1.1.2, 50 bytes longer (inner Ethernet 14, VXLAN 8, UDP 8, IP 20), which is why the
-VTEP's MTU is 1450 where the underlay's is 1500. The VTEP has the subnet's first address as a /32: the source of what the
-worker itself sends to pods. No route leads to the gateways, hence `onlink`. Nothing is learned from traffic, nothing is
-flooded. Source: flannel v0.28, pkg/backend/vxlan.
+VTEP's MTU is 1450 where the underlay's is 1500. The VTEP has the subnet's first address as a /32: the source of what
+the worker itself sends to pods. No route leads to the gateways, hence `onlink`. Nothing is learned from traffic,
+nothing is flooded. Source: flannel v0.28, pkg/backend/vxlan.
 
 What ours does: the same device, address and entries, field by field (`tests/kernel/test_overlay_agents.py`).
-How it differs: flanneld looks at the kernel when it starts and when its VTEP is deleted, and otherwise trusts it; the FDB
-entry of a replaced VTEP and the entries of a lease that ended while it was away stay. Ours compares and repairs.
+How it differs: flanneld looks at the kernel when it starts and when its VTEP is deleted, and otherwise trusts it; the
+FDB entry of a replaced VTEP and the entries of a lease that ended while it was away stay. Ours compares and repairs.
 Commands: `C0w1 ip -d link show flannel.100`, `C0w1 ip route`, `C0w1 ip neighbour show dev flannel.100`,
 `C0w1 bridge fdb show dev flannel.100`.
 Cost: for each other worker three entries and three netlink messages.

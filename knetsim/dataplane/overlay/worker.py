@@ -1,8 +1,9 @@
 """The overlay of one worker: what its kernel shall have, brought about, watched over and repaired.
 
-`reconcile` has two ways. Where the kernel's state is known, being what was applied last, only the difference between two
-snapshots of the leases is applied: three messages for a new lease, however many there are. Where it is not known (at the
-start, after an error, on drift, at times) the state is read and compared. Both are one batch of netlink messages.
+`reconcile` has two ways. Where the kernel's state is known, being what was applied last, only the difference between
+two snapshots of the leases is applied: three messages for a new lease, however many there are. Where it is not known
+(at the start, after an error, on drift, at times) the state is read and compared. Both are one batch of netlink
+messages.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 @dataclass(frozen=True, slots=True)
 class OverlayWorker:
-    """A worker as its agent sees it: `interface` and `address` in the underlay, `directory` for the subnet file and the log.
+    """A worker as its agent sees it: `interface` and `address` in the underlay, `directory` for the subnet file and
+    the log.
 
     The netlink socket and the namespaces belong to the caller and must outlive the agent.
     """
@@ -61,12 +63,12 @@ class OverlayStatus:
     """
 
     worker: str
-    subnet: str
-    leases: int
-    revision: int
-    repairs: int
-    last_repair: str
-    error: str
+    subnet: str = ""
+    leases: int = 0
+    revision: int = 0
+    repairs: int = 0
+    last_repair: str = ""
+    error: str = ""
 
 
 class WorkerOverlay:
@@ -199,7 +201,9 @@ class WorkerOverlay:
         """Look at everything, and apply what is missing, wrong or stale."""
         if self.monitor is not None:
             self.monitor.read()  # what was told up to here is seen by looking
-        desired = self._build_desired(own, snapshot)
+        underlay = self._read_underlay()
+        entries = without(snapshot.entries, self._backend.build_entries(own.lease))
+        desired = self._backend.build_desired(own.lease, entries, underlay)
         requests = self._ensure_device(desired)
         observed = read_state(self.worker.netlink, self._interface, self._config.network)
         self._index, self._desired = observed.index, desired
@@ -207,15 +211,12 @@ class WorkerOverlay:
         rest = diff(observed, desired)
         self.worker.netlink.apply(rest)
         self._note(requests + rest, own, snapshot)
-        self._ensure_subnet_file(own, desired)
-        self._own, self._applied, self._doubt = own, snapshot, False
+        self._ensure_subnet_file(own, self._backend.mtu(underlay))
+        self._own, self._applied = own, snapshot
+        self._doubt = bool(diff_device(observed, desired))  # somebody took the VTEP away while it was looked at
         self._due = now + self._resync_seconds
         if self._repair and self.monitor is None:
             self.monitor = Monitor.in_namespace(self.worker.namespaces)
-
-    def _build_desired(self, own: KnownLease, snapshot: Snapshot) -> Desired:
-        entries = without(snapshot.entries, self._backend.build_entries(own.lease))
-        return self._backend.build_desired(own.lease, entries, self._read_underlay())
 
     def _read_underlay(self) -> Underlay:
         link = self.worker.netlink.link(self.worker.interface)
@@ -245,21 +246,16 @@ class WorkerOverlay:
         lines = explain_requests(requests, self._names)
         if self._own is None or self._own.lease != own.lease:
             ignored = [f"ignored the lease {name}: {why}" for name, why in snapshot.unreadable.items()]
-            self.log.write(f"{len(snapshot.leases) - 1} other workers, {len(requests)} requests", *lines, *ignored)
-        elif requests and self._error:
-            self.log.write("succeeded", *lines)
+            self.log.write(f"{self.status().leases} other workers, {len(requests)} requests", *lines, *ignored)
         elif requests:
-            self._repairs += 1
-            self._last_repair = f"{time.strftime('%H:%M:%S')} {lines[0]}"
-            if len(requests) > 1:
-                self._last_repair += f" (and {len(requests) - 1} more)"
             self.log.write(f"repaired, {len(requests)} requests", *lines)
+            more = f" (and {len(requests) - 1} more)" if len(requests) > 1 else ""
+            self._last_repair = f"{time.strftime('%H:%M:%S')} {lines[0]}{more}"
+            self._repairs += 1
 
-    def _ensure_subnet_file(self, own: KnownLease, desired: Desired) -> None:
+    def _ensure_subnet_file(self, own: KnownLease, mtu: int) -> None:
         """The subnet file last: who waits for it finds the network working."""
-        mtu = desired.device.mtu if desired.device else self._read_underlay().mtu
-        subnet = own.lease.subnet
-        content = SubnetFile(self._config.network, IPv4Interface((subnet.network_address + 1, subnet.prefixlen)), mtu)
+        content = SubnetFile(self._config.network, IPv4Interface(own.lease.gateway), mtu)
         try:
             found = read_subnet_file(self.worker.directory)
         except ObjectError:

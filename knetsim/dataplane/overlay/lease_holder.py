@@ -1,8 +1,9 @@
 """The subnet leases of an agent's workers: taken, renewed, and taken again when they are lost.
 
-Each worker's key hangs on an etcd lease of its own, as flanneld has it, so that one of them can be let run out. A key is
-written by a transaction that names the revision at which it was seen (or that it did not exist), so two agents, of either
-kind, never write over each other; who loses the race lists again and chooses again. (flanneld v0.28 ends there.)
+Each worker's key hangs on an etcd lease of its own, as flanneld has it, so that one of them can be let run out. A key
+is written by a transaction that names the revision at which it was seen (or that it did not exist), so two agents, of
+either kind, never write over each other; who loses the race lists again and chooses again. (flanneld v0.28 ends
+there.)
 """
 
 from __future__ import annotations
@@ -60,18 +61,17 @@ class LeaseHolder:
         self._held: dict[str, _Held] = {}
 
     def acquire(self, pending: dict[str, WorkerOverlay]) -> None:
-        """Give each worker in `pending` a lease and take it out of there; who stays in has a `lease_error`. StoreUnavailable."""
+        """Lease for all in `pending`, who leave it; those left have a `lease_error`. StoreUnavailable."""
         for _ in range(RACES):
             listing = list_leases(self._store, self._prefix)
             choices = self._choose(pending.values(), listing)
             if not choices:
                 return
             with ThreadPoolExecutor(min(_WRITERS, len(choices))) as writers:
-                for overlay, won in writers.map(partial(self._write, listing), *zip(*choices, strict=True)):
-                    if won:
-                        del pending[overlay.worker.name]
-                    else:
-                        overlay.lease_error = "another agent took the subnet first"
+                done = list(writers.map(partial(self._try, listing), *zip(*choices, strict=True)))
+            for (overlay, _), won in zip(choices, done, strict=True):
+                if won:
+                    del pending[overlay.worker.name]
 
     def _choose(self, workers: Iterable[WorkerOverlay], listing: LeaseListing) -> list[tuple[WorkerOverlay, Choice]]:
         """A subnet for each worker, all different; workers for which there is none are left out."""
@@ -103,7 +103,19 @@ class LeaseHolder:
             return None  # the file is written anew once there is a lease
         return file.subnet if file else None
 
-    def _write(self, listing: LeaseListing, overlay: WorkerOverlay, choice: Choice) -> tuple[WorkerOverlay, bool]:
+    def _try(self, listing: LeaseListing, overlay: WorkerOverlay, choice: Choice) -> bool:
+        """Whether the worker has the lease now; if not, why is in its `lease_error`."""
+        try:
+            if self._write(listing, overlay, choice):
+                return True
+            overlay.lease_error = f"another agent took {choice.subnet} first"
+        except StoreUnavailable:
+            raise
+        except (KnetsimError, OSError) as error:  # this worker's trouble: its interfaces cannot be read, say
+            overlay.lease_error = str(error)
+        return False
+
+    def _write(self, listing: LeaseListing, overlay: WorkerOverlay, choice: Choice) -> bool:
         """Put the lease into etcd, and say whether nobody was faster."""
         worker = overlay.worker
         for own in choice.discard:
@@ -119,13 +131,15 @@ class LeaseHolder:
             revision = self._store.compare_and_swap(key, value, seen, lease=etcd_lease)
         if revision is None:
             self._store.lease_revoke(etcd_lease)
-            return overlay, False
+            return False
         known = KnownLease(lease, revision)
         self._held[worker.name] = _Held(known, etcd_lease, self._clock() + LEASE_TTL - RENEW_MARGIN)
         overlay.lease = known
         vtep = f", VTEP {lease.vtep_mac}" if lease.vtep_mac else ""
-        overlay.log.write(f"leased {lease.subnet} ({choice.reason}) for {lease.public_ip}{vtep}, etcd lease {etcd_lease:x}")
-        return overlay, True
+        overlay.log.write(
+            f"leased {lease.subnet} ({choice.reason}) for {lease.public_ip}{vtep}, etcd lease {etcd_lease:x}"
+        )
+        return True
 
     def _choose_mac(self, overlay: WorkerOverlay, known: str | None) -> str:
         """The MAC of the VTEP that is there; else the one that others know it by; else a new one."""
@@ -153,13 +167,13 @@ class LeaseHolder:
             except NotFound:
                 lost.add(name)
                 due = now + RENEW_PAUSE
-            except StoreUnavailable:
+            except KnetsimError:  # etcd does not answer, say
                 due = now + RENEW_PAUSE
             self._held[name] = _Held(held.known, held.etcd_lease, due)
         return lost
 
     def find_lost(self, snapshot: Snapshot, *, repair: bool) -> set[str]:
-        """The names of workers whose lease is gone or another's; with `repair` also of those whose value was spoiled."""
+        """The names of workers whose lease is gone or another's; with `repair` also where its value was spoiled."""
         lost = set()
         for name, held in self._held.items():
             mine = held.known.lease
