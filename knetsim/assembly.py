@@ -18,8 +18,8 @@ from knetsim.api.informer import Informer
 from knetsim.control.embedded import ensure_namespaces, write_pod
 from knetsim.dataplane.underlay import BridgeSwitch, HostNode, Underlay
 from knetsim.errors import NotReady
-from knetsim.node.etcd import EtcdMember, client_url, read_health
-from knetsim.node.kubelet import Kubelet
+from knetsim.node.etcd import CLIENT_PORT, EtcdMember, client_url, read_health
+from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.pod_network import PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
@@ -216,7 +216,19 @@ class ClusterAssembly:
         progress.done(self.name, f"pod network: {explain_choice(chosen)}")
 
     def _start_kubelet(self) -> None:
-        raise NotImplementedError
+        progress = self._parts.progress
+        progress.step(self.name, "the workers' Nodes")
+        network, pods = self._up(self.network), self._up(self.pods)
+        members = [(member.address, CLIENT_PORT) for member in self.members]
+        self._kubelet = Kubelet(self.name, self.store, pods, members=members, repair=self._parts.repair)
+        labels = {names.worker_host(self.name, spec.name): spec.labels for spec in self.spec.workers}
+        for choice in self.choices.values():
+            worker = choice.worker
+            self._kubelet.add_worker(
+                KubeletWorker(network.place(worker), network.wiring(choice), worker.address, labels[worker.name])
+            )
+        self._kubelet.start()
+        progress.done(self.name, f"{len(self.workers)} Nodes registered")
 
     def _apply(self, manifests: Sequence[Manifest]) -> None:
         progress = self._parts.progress
@@ -228,13 +240,23 @@ class ClusterAssembly:
                 write_pod(self.store, manifest.object)
             else:
                 self.store.create(manifest.object)
-        pods = len(self._up(self.pods))
+        pods = sum(manifest.object.get("kind") == "Pod" for manifest in manifests)
         self.kubelet.wait_pods_ready(PODS_DEADLINE)
-        progress.done(self.name, f"{pods} pods ready")
+        progress.done(self.name, f"{pods} pod{'s' if pods != 1 else ''} ready")
 
     def stop(self) -> None:
         """Stop agents, then daemons."""
-        raise NotImplementedError
+        if self._kubelet is not None:
+            self._kubelet.stop()
+        if self.network is not None:
+            self.network.stop()
+        for informer in (self.nodes, self.pods):
+            if informer is not None:
+                informer.stop()
+        if self.etcd is not None:
+            self.etcd.close()
+        for member in self.members:
+            self._parts.supervisor.stop(member.daemon_name)
 
     def daemon_ended(self, host: str, daemon: Daemon) -> None:
         """Tell, as an Event, that a daemon ended and is started again."""

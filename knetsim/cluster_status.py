@@ -173,7 +173,7 @@ def find_orphans(cluster: ClusterAssembly) -> list[OrphanState]:
     ours."""
     orphans: list[OrphanState] = []
     for worker in cluster.workers:
-        owned = cluster.owned_names(worker)
+        owned = cluster.kubelet.owned_names(worker.node_name)
         with entered(worker.place):
             namespaces = os.listdir("/run/netns")
         orphans += [_orphan("netns", name, worker) for name in namespaces if name not in owned.namespaces]

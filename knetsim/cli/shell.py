@@ -51,6 +51,7 @@ class Shell(CLI):  # type: ignore[misc]
         self.inputFile = None
         super(CLI, self).__init__(stdin=stdin or sys.stdin)
         self.use_rawinput = self.isatty()
+        lg.handlers[0].stream = sys.stdout  # where everything else that the prompt prints goes
         self.inPoller.register(self.stdin, POLLIN)
         self._capturing = threading.Lock()
 
