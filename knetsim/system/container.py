@@ -59,35 +59,23 @@ class ContainerSpec:
 
 
 class Process:
-    """A container's first process. Any thread may use it.
+    """A started program. `exit_code` is None while it runs, then as in a shell: 128 and the signal's number after a
+    signal. What it writes has to be read from the pipes in `streams`, by name; ContainerWatch writes it to `log`.
 
-    `exit_code` is None while it runs, then as in a shell: 128 and the signal's number after a signal. `stdout` and
-    `stderr` are the ends of pipes that somebody has to read (ContainerWatch does).
+    Any thread may use it.
     """
 
-    def __init__(self, spec: ContainerSpec, child: subprocess.Popen[bytes], mounts: int, read_only_root: str) -> None:
-        """Takes over `mounts`, the descriptor of its mount namespace."""
-        assert child.stdout is not None
-        assert child.stderr is not None
-        self.name, self.pid, self.log = spec.name, child.pid, spec.log
-        self.read_only_root = read_only_root
+    def __init__(self, name: str, child: subprocess.Popen[bytes], log: str) -> None:
+        self.name, self.pid, self.log = name, child.pid, log
         self.exit_code: int | None = None
-        self.stdout, self.stderr = child.stdout.fileno(), child.stderr.fileno()
         self.pidfd = os.pidfd_open(child.pid)
-        pids = os.open(f"/proc/{child.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self._own = Namespaces(spec.name, mnt=mounts, pid=pids)
-        self._place, self._child = spec.place, child
+        pipes = {"stdout": child.stdout, "stderr": child.stderr}
+        self.streams = {name: pipe.fileno() for name, pipe in pipes.items() if pipe is not None}
+        self._child = child
         self._lock = threading.Lock()
 
-    def exec_place(self) -> Namespaces:
-        """Where a command for this container runs; the caller closes it. NotFound when the container has ended."""
-        with self._lock:
-            if self.exit_code is not None:
-                raise NotFound(f"container {self.name} is not running", why=f"it ended with exit code {self.exit_code}")
-            return self._place.with_fds(self.name, **self._own.fds)
-
     def signal(self, number: int) -> None:
-        """Send a signal to the first process; one that has ended is fine."""
+        """Send it a signal; one that has ended is fine."""
         with self._lock:
             if self.exit_code is None:
                 try:
@@ -95,27 +83,33 @@ class Process:
                 except ProcessLookupError:
                     pass  # it has just ended
 
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.signal(signal.SIGKILL)
+
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait until nothing of the container runs any more; its exit code, or None after `timeout` seconds."""
+        """Wait for its end; the exit code, or None after `timeout` seconds."""
         if self.exit_code is None:
             poll = select.poll()
             poll.register(self.pidfd, select.POLLIN)
             if not poll.poll(None if timeout is None else timeout * 1000):
                 return None
-            self._reap()
+            with self._lock:
+                self._reap()
         return self.exit_code
 
     def _reap(self) -> None:
-        """Collect the ended process and let go of its namespaces."""
-        with self._lock:
-            if self.exit_code is None:
-                code = self._child.wait()
-                self.exit_code = code if code >= 0 else 128 - code
-                self._own.close()
+        if self.exit_code is None:
+            code = self._child.wait()
+            self.exit_code = code if code >= 0 else 128 - code
 
     def close(self) -> None:
         """Let go of its descriptors, and end it if it runs. Nobody may be watching it any more. Twice is once."""
-        self.signal(signal.SIGKILL)
+        self.kill()
         self.wait()
         pidfd, self.pidfd = self.pidfd, -1
         if pidfd >= 0:
@@ -125,7 +119,53 @@ class Process:
                 pipe.close()
 
 
-def start_process(spec: ContainerSpec) -> Process:
+class ContainerProcess(Process):
+    """A container's first process; with it all others of the container end."""
+
+    def __init__(self, spec: ContainerSpec, child: subprocess.Popen[bytes], mounts: int, read_only_root: str) -> None:
+        """Takes over `mounts`, the descriptor of its mount namespace; `read_only_root` is what `build_root` said."""
+        super().__init__(spec.name, child, spec.log)
+        self.read_only_root = read_only_root
+        pids = os.open(f"/proc/{child.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._own = Namespaces(spec.name, mnt=mounts, pid=pids)
+        self._place = spec.place
+
+    def exec_place(self) -> Namespaces:
+        """Where a command for this container runs; the caller closes it. NotFound when the container has ended."""
+        with self._lock:
+            if self.exit_code is not None:
+                raise NotFound(f"container {self.name} is not running", why=f"it ended with exit code {self.exit_code}")
+            return self._place.with_fds(self.name, **self._own.fds)
+
+    def _reap(self) -> None:
+        super()._reap()
+        self._own.close()
+
+
+def start_command(
+    place: Namespaces, argv: Sequence[str], log: str, *, env: Mapping[str, str] = DEFAULT_ENV, cwd: str = "/"
+) -> Process:
+    """Start a program beside a pod's containers, in a session of its own; what it writes is appended to the file `log`.
+
+    CommandError when there is no such program.
+    """
+    try:
+        with open(log, "ab") as file, entered(place):
+            child = subprocess.Popen(
+                argv,
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise CommandError(argv, START_FAILED, str(error), place.name) from error
+    return Process(place.name, child, log)
+
+
+def start_process(spec: ContainerSpec) -> ContainerProcess:
     """Start a container's first process; returns when it is about to execute the container's program.
 
     CommandError with the code 128, and the words of a container runtime, when it cannot be started.
@@ -143,7 +183,7 @@ def start_process(spec: ContainerSpec) -> Process:
                 undo.callback(_end_child, child)
                 theirs.close()
                 _lead(spec, child, ours)
-            process = Process(spec, child, mounts, read_only_root)
+            process = ContainerProcess(spec, child, mounts, read_only_root)
             undo.pop_all()
             return process
     except CommandError:

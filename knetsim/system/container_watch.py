@@ -68,7 +68,7 @@ class ContainerWatch:
         in the watching thread, and the watch has nothing to do with it any more."""
         log = _open_log(process.log)
         followed = _Followed(process, on_exit, log, os.fstat(log).st_size)
-        for name, fd in (("stdout", process.stdout), ("stderr", process.stderr)):
+        for name, fd in process.streams.items():
             os.set_blocking(fd, False)
             followed.streams[fd] = self._streams[fd] = _Stream(name, followed)
             self._epoll.register(fd, select.EPOLLIN)

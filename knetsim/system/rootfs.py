@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from knetsim.errors import KnetsimError
 from knetsim.system import linux
+from knetsim.system.netns import Namespaces, entered
 
 #: where the container has something of its own: nothing that is mounted there on the machine is shown
 _OWN = ("/proc", "/sys", "/dev", "/run", "/tmp")
@@ -74,6 +75,40 @@ def build_root(scratch: str, mounts: Sequence[Mount]) -> str:
     linux.unmount(_MACHINE)
     os.rmdir(_MACHINE)
     return read_only
+
+
+def create_pod_view(place: Namespaces, files: Sequence[Mount]) -> int:
+    """A mount namespace for commands in a pod that has no container of its own: the worker's, with the pod's files and
+    the pod's devices in /sys. Held by its descriptor alone, which is returned."""
+    with entered(place):
+        linux.unshare(linux.CLONE_NEWNS)
+        linux.make_mounts_private()
+        try:
+            linux.unmount("/run/netns")  # the copies of these mounts would keep other pods' namespaces alive
+        except OSError:
+            pass  # nothing is mounted there
+        linux.mount("sysfs", "/sys", "sysfs", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+        for file in files:
+            if os.path.exists(file.target):
+                linux.bind_mount(file.source, file.target)
+        return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def mount_memory(place: Namespaces, path: str, size: int) -> None:
+    """Put a file system in memory at `path`, a directory of `place`, for at most `size` bytes (0: half of the
+    memory)."""
+    with entered(place):
+        options = f"mode=1777,size={size}" if size else "mode=1777"
+        linux.mount("tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
+
+
+def unmount_memory(place: Namespaces, path: str) -> None:
+    """Take it away again, with what it holds; not there is fine."""
+    with entered(place):
+        try:
+            linux.unmount(path)
+        except OSError:
+            pass  # EINVAL, ENOENT
 
 
 def protect_proc() -> None:

@@ -1,0 +1,29 @@
+"""The kubelet: what makes Pods of the store true on the workers.
+
+Reality: one daemon per machine that watches the Pods bound to it, has a container runtime make the sandbox (network
+namespace, wired by CNI) and the containers, and writes what became of them into `.status`; it also registers the
+machine as a Node and renews the Node's Lease every ten seconds. Ours: the same for all workers of a cluster in one
+process. A worker costs no thread and no process, a pod whose container is `pause` costs a network namespace and no
+process; a container with a `command` is a process of its own.
+
+    lifecycle.py   pure: what containers have been through, what to do next, back-off
+    status.py      pure: `.status` as a real kubelet writes it
+    commands.py    pure: program, arguments, environment         files.py  pure: /etc/hosts, /etc/resolv.conf
+    node.py        pure: the Node and its Lease                  heartbeat.py  renewing Leases
+    sandbox.py     a pod's network namespace, files, volumes     containers.py  one container, over all its runs
+    pod.py         one pod: sync, end                            kubelet.py  all pods: keys in, `PodRun.sync` out
+    events.py      Events, written by a thread of their own
+
+How it differs: no images yet (a program of this machine is run instead), no probes, hooks, limits; what of a Pod's
+spec is not carried out is refused when it is written (api/pods.py). Commands that show it: `C0w1 ip netns`, `C0w1 ls
+/tmp/knetsim/C0w1/pods/default_c1`, `C0e1 etcdctl get /registry/pods/default/c1`, `C0e1 etcdctl get
+/registry/leases/kube-node-lease/c0w1`.
+"""
+
+from __future__ import annotations
+
+from knetsim.node.kubelet.files import ClusterDns
+from knetsim.node.kubelet.kubelet import Kubelet, OwnedNames, WorkerHealth
+from knetsim.node.kubelet.node import KubeletWorker
+
+__all__ = ["ClusterDns", "Kubelet", "KubeletWorker", "OwnedNames", "WorkerHealth"]

@@ -1,0 +1,140 @@
+"""The heartbeat of Nodes: their Leases are renewed every ten seconds, as long as the worker itself reaches the store.
+
+Reality: each kubelet renews its Node's Lease at the API server; when its machine is cut off, the renewals end, and 40
+s later the cluster takes the Node for lost. Ours writes for all workers of a cluster from one process that reaches
+the store by another way, so before it renews a worker's Lease it looks whether the worker could have: by a TCP
+connection from the worker's own network namespace to an etcd member. The workers' beats are spread over the ten
+seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+import time
+import zlib
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from knetsim.errors import KnetsimError
+from knetsim.node.loop import Clock
+
+BEAT_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Beat:
+    """What is known of one Node's heartbeat: whether it reached the store at the last look, and when it last did."""
+
+    reached: bool = True
+    last: float = 0.0
+
+
+class Schedule:
+    """Whose turn it is; times are what the caller says they are."""
+
+    def __init__(self, every: float = BEAT_SECONDS) -> None:
+        self._every = every
+        self._due: list[tuple[float, str]] = []
+
+    def add(self, node: str, now: float) -> None:
+        """From now on; the first time after a part of the period that depends on the name alone."""
+        heapq.heappush(self._due, (now + self._every * (zlib.crc32(node.encode()) % 1000) / 1000, node))
+
+    def take(self, now: float) -> list[str]:
+        """Those whose turn it is; their next one is a period later."""
+        nodes = []
+        while self._due and self._due[0][0] <= now:
+            moment, node = heapq.heappop(self._due)
+            nodes.append(node)
+            heapq.heappush(self._due, (max(moment + self._every, now), node))
+        return nodes
+
+    def next_due(self) -> float | None:
+        """When it is somebody's turn again."""
+        return self._due[0][0] if self._due else None
+
+
+class Heartbeat:
+    """A thread that beats for all Nodes. `renew` writes one Node's Lease; `regained` is called when a Node that did not
+    reach the store does again; `find_reachable` tells which of the Nodes do."""
+
+    def __init__(
+        self,
+        find_reachable: Callable[[Collection[str]], set[str]],
+        renew: Callable[[str], None],
+        regained: Callable[[str], None],
+        *,
+        every: float = BEAT_SECONDS,
+        wall: Clock = time.time,
+        steady: Clock = time.monotonic,
+    ) -> None:
+        self._find_reachable, self._renew, self._regained = find_reachable, renew, regained
+        self._wall, self._steady = wall, steady
+        self._schedule = Schedule(every)
+        self._beats: dict[str, Beat] = {}
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def add(self, node: str) -> None:
+        """Beat for this Node too; its Lease has just been written."""
+        with self._changed:
+            self._beats[node] = Beat(last=self._wall())
+            self._schedule.add(node, self._steady())
+            self._changed.notify()
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cease to beat. Twice is once."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def status(self) -> dict[str, Beat]:
+        """What is known of each Node's heartbeat."""
+        with self._changed:
+            return {node: Beat(beat.reached, beat.last) for node, beat in self._beats.items()}
+
+    def _run(self) -> None:
+        while nodes := self._wait():
+            self.beat(nodes)
+
+    def _wait(self) -> list[str]:
+        """Whose turn it is, as soon as it is somebody's; nobody at the end."""
+        with self._changed:
+            while not self._stopping:
+                now = self._steady()
+                if nodes := self._schedule.take(now):
+                    return nodes
+                due = self._schedule.next_due()
+                self._changed.wait(None if due is None else due - now)
+            return []
+
+    def beat(self, nodes: Iterable[str]) -> None:
+        """One beat for each of the Nodes."""
+        nodes = list(nodes)
+        reached = self._find_reachable(nodes)
+        for node in nodes:
+            beat = self._beats[node]
+            if node not in reached:
+                if beat.reached:
+                    _log.warning("%s does not reach the store any more: its heartbeat ceases", node)
+                beat.reached = False
+                continue
+            try:
+                self._renew(node)
+                if not beat.reached:
+                    self._regained(node)
+            except KnetsimError as error:
+                _log.warning("the heartbeat of %s is lost: %s", node, error)
+                continue
+            beat.reached, beat.last = True, self._wall()

@@ -1,0 +1,445 @@
+"""The kubelet of all workers of a cluster, as threads per concern. See the package for what it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Condition, Lock
+
+from knetsim.api.events import WARNING, EventRecorder
+from knetsim.api.informer import Informer
+from knetsim.api.objects import Object, key_of, make_key, name_of, namespace_of, uid_of
+from knetsim.api.store import Store
+from knetsim.errors import AlreadyExists, Conflict, NotFound, NotReady, StoreUnavailable
+from knetsim.node.kubelet.containers import Surroundings
+from knetsim.node.kubelet.events import EventQueue
+from knetsim.node.kubelet.files import ClusterDns
+from knetsim.node.kubelet.heartbeat import BEAT_SECONDS, Heartbeat
+from knetsim.node.kubelet.node import (
+    KubeletWorker,
+    Machine,
+    build_lease,
+    build_node,
+    build_node_status,
+)
+from knetsim.node.kubelet.pod import PodRun, explain, is_finished, revision_of
+from knetsim.node.kubelet.sandbox import PodSandbox
+from knetsim.node.loop import Clock, Loop
+from knetsim.system.container import Process
+from knetsim.system.container_watch import ContainerWatch
+from knetsim.system.netns import Namespaces, entered
+from knetsim.system.reach import find_reachable
+
+COMPONENT = "kubelet"
+#: a Node's status is written anew at least so often, as a kubelet does
+STATUS_SECONDS = 300.0
+_SYNC_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHealth:
+    """What the kubelet knows of a worker: how many pods it carries out there, whether the worker reached the store at
+    the last look, and when (seconds since 1970) it last did."""
+
+    worker: str
+    node: str
+    pods: int
+    reachable: bool
+    last_heartbeat: float
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedNames:
+    """What of a worker's /run/netns and of its interfaces belongs to pods."""
+
+    namespaces: frozenset[str]
+    interfaces: frozenset[str]
+
+
+@dataclass(slots=True)
+class _Registered:
+    """A worker's Node as it was written last, and when its status was."""
+
+    worker: KubeletWorker
+    resolv_conf: str
+    node: Object
+    written: float
+
+
+class Kubelet:
+    """Registers workers as Nodes and carries out the Pods bound to them. `start` once, `stop` once."""
+
+    def __init__(
+        self,
+        cluster: str,
+        store: Store,
+        pods: Informer,
+        *,
+        members: Sequence[tuple[str, int]] = (),
+        dns: ClusterDns | None = None,
+        repair: bool = True,
+        threads: int = 4,
+        resync_seconds: float = 30.0,
+        beat_seconds: float = BEAT_SECONDS,
+        wall: Clock = time.time,
+        steady: Clock = time.monotonic,
+    ) -> None:
+        """`pods` is the informer of all Pods, started by the caller. `members` are the addresses and ports of etcd
+        (or of the API server) that a worker must reach for its Node to be alive; none: it always is. Without `repair`
+        what somebody changes by hand stays so."""
+        self.cluster, self._store, self._pods = cluster, store, pods
+        self._members, self._dns, self._wall, self._steady = tuple(members), dns, wall, steady
+        self._check_seconds = resync_seconds / 2 if repair else None
+        self._machine = Machine.read()
+        self._workers: dict[str, _Registered] = {}
+        self._runs: dict[str, PodRun] = {}
+        self._lock, self._forgotten = Lock(), Condition()
+        self._started = False
+        self._recorder, self._events = EventRecorder(store, COMPONENT, clock=wall), EventQueue()
+        self._watch = ContainerWatch()
+        self._heartbeat = Heartbeat(
+            self._find_reachable, self._renew, self._write_node_status, every=beat_seconds, wall=wall, steady=steady
+        )
+        self._loop = Loop(
+            f"kubelet {cluster}",
+            self._reconcile,
+            self._tell_failure,
+            threads=threads,
+            keys=lambda: list(self._runs),
+            resync_seconds=resync_seconds,
+            clock=steady,
+        )
+        self._bridges = Loop(
+            f"bridges {cluster}",
+            self._ensure_bridge,
+            self._tell_bridge_failure,
+            threads=1,
+            keys=self._nodes_with_pods,
+            resync_seconds=resync_seconds if repair else None,
+            clock=steady,
+        )
+
+    # --- start and end
+
+    def start(self) -> None:
+        """Begin to carry out pods; those that a kubelet before this one started are taken over first.
+
+        NotReady when the informer has no first list.
+        """
+        self._pods.wait_synced(_SYNC_SECONDS)
+        with self._lock:
+            self._started = True
+            for registered in self._workers.values():
+                self._take_over(registered)
+        self._pods.on_change(self._note)
+        self._events.start()
+        self._loop.start()
+        self._bridges.start()
+        self._heartbeat.start()
+
+    def stop(self) -> None:
+        """End all threads. Pods and their processes stay as they are, for a kubelet after this one or for the
+        sandbox's end."""
+        self._heartbeat.stop()
+        self._bridges.stop()
+        self._loop.stop()
+        self._watch.close()
+        self._events.stop()
+        for run in self._runs.values():
+            run.sandbox.release()
+
+    # --- Nodes
+
+    def add_worker(self, worker: KubeletWorker) -> None:
+        """Register a worker as a Node that is Ready, and carry out its pods from now on. Errors of the store."""
+        with entered(worker.place.namespaces):
+            path = Path("/etc/resolv.conf")
+            resolv_conf = path.read_text() if path.exists() else ""
+        registered = _Registered(worker, resolv_conf, {}, 0.0)
+        self._register(registered)
+        with self._lock:
+            if self._started:
+                self._take_over(registered)
+            self._workers[worker.node] = registered
+        self._heartbeat.add(worker.node)
+        for pod in self._pods.items():
+            if _node_of(pod) == worker.node:
+                self._loop.add(key_of(pod))
+
+    def _register(self, registered: _Registered) -> None:
+        """Write the Node and its Lease, whether they are there or not."""
+        now = self._wall()
+        node = build_node(registered.worker, self._machine, now)
+        try:
+            registered.node = self._store.create(node)
+        except AlreadyExists:
+            present = self._store.get("Node", name_of(node))
+            metadata = {
+                **present["metadata"],
+                "labels": {**present["metadata"].get("labels", {}), **node["metadata"]["labels"]},
+            }
+            metadata.pop("resourceVersion", None)
+            spec = {**present.get("spec", {}), **node["spec"]}
+            registered.node = self._store.update({**present, "metadata": metadata, "spec": spec})
+            self._write_status_of(registered)
+        registered.written = self._steady()
+        lease = build_lease(registered.node, now)
+        try:
+            self._store.create(lease)
+        except AlreadyExists:
+            self._store.update(lease)
+
+    def _write_status_of(self, registered: _Registered) -> None:
+        before = (registered.node.get("status") or {}).get("conditions") or ()
+        status = build_node_status(registered.worker, self._machine, before, self._wall())
+        registered.node = self._store.update_status({**registered.node, "status": status})
+        registered.written = self._steady()
+
+    def _write_node_status(self, node: str) -> None:
+        """Say again that the Node is Ready: it was taken for lost meanwhile."""
+        registered = self._workers[node]
+        try:
+            registered.node = self._store.get("Node", node)
+            self._write_status_of(registered)
+        except NotFound:
+            self._register(registered)
+
+    def _renew(self, node: str) -> None:
+        registered = self._workers[node]
+        try:
+            self._store.update(build_lease(registered.node, self._wall()))
+        except NotFound:
+            self._register(registered)
+        if self._steady() >= registered.written + STATUS_SECONDS:
+            self._write_node_status(node)
+
+    def _find_reachable(self, nodes: Collection[str]) -> set[str]:
+        if not self._members:
+            return set(nodes)
+        places = {node: self._workers[node].worker.place.namespaces for node in nodes}
+        return find_reachable(places, self._members)
+
+    # --- pods
+
+    def _note(self, key: str, before: Object | None, after: Object | None) -> None:
+        """A Pod has changed: look at it, if it is one of ours and it is not our own writing that comes round."""
+        run = self._runs.get(key)
+        if run is None and _node_of(after or before or {}) not in self._workers:
+            return
+        if run is not None and after is not None and run.written == revision_of(after):
+            return
+        self._loop.add(key)
+
+    def _reconcile(self, key: str) -> float | None:
+        pod, run = self._pods.by_key(key), self._runs.get(key)
+        if run is not None and (pod is None or uid_of(pod) != run.uid):
+            run.destroy()
+            self._forget(key)
+            run = None
+        registered = self._workers.get(_node_of(pod or {}))
+        if pod is None or registered is None:
+            return None
+        if run is None:
+            if pod["metadata"].get("deletionTimestamp"):
+                self._delete_object(pod)
+                return None
+            if is_finished(pod):
+                return None
+            run = self._runs[key] = self._build_run(registered, pod)
+        again = run.sync(pod)
+        if run.gone:
+            self._forget(key)
+        return again
+
+    def _build_run(self, registered: _Registered, pod: Object) -> PodRun:
+        node, key = registered.worker.node, key_of(pod)
+
+        def tell(reason: str, message: str, kind: str) -> None:
+            self._events.put(lambda: self._recorder.record(pod, reason, message, type=kind, host=node))
+
+        around = Surroundings(self._watch, self._wall, self._steady, tell, lambda: self._loop.add(key))
+        sandbox = PodSandbox(registered.worker, self.cluster, pod, self._dns, registered.resolv_conf)
+        return PodRun(pod, sandbox, around, self._store, self._check_seconds)
+
+    def _take_over(self, registered: _Registered) -> None:
+        """Know the worker's pods that have an address, before any other gets one."""
+        for pod in self._pods.items():
+            address = (pod.get("status") or {}).get("podIP")
+            if _node_of(pod) == registered.worker.node and address and not is_finished(pod):
+                run = self._build_run(registered, pod)
+                run.restore(pod)
+                self._runs[key_of(pod)] = run
+
+    def _delete_object(self, pod: Object) -> None:
+        """A pod that is to end, and of which nothing is here."""
+        try:
+            self._store.delete("Pod", name_of(pod), namespace_of(pod), grace_seconds=0, uid=uid_of(pod))
+        except (NotFound, Conflict):
+            pass  # it is gone already
+
+    def _forget(self, key: str) -> None:
+        with self._forgotten:
+            del self._runs[key]
+            self._forgotten.notify_all()
+
+    def _tell_failure(self, key: str, error: Exception, pause: float) -> None:
+        pod = self._pods.by_key(key)
+        if pod is None or isinstance(error, StoreUnavailable):
+            return  # there is nobody who could be told
+        message = f"error syncing pod, trying again in {pause:g} s: {explain(error)}"
+        self._events.put(lambda: self._recorder.record(pod, "FailedSync", message, type=WARNING, host=_node_of(pod)))
+
+    # --- what the pods of a worker share
+
+    def _nodes_with_pods(self) -> Iterable[str]:
+        return {run.sandbox.worker.node for run in list(self._runs.values())}
+
+    def _ensure_bridge(self, node: str) -> None:
+        worker = self._workers[node].worker
+        done = worker.network.ensure_bridge(worker.place)
+        if done:
+            self._tell_node(node, "NetworkRepaired", f"The pods' bridge was changed by hand: {'; '.join(done)}")
+
+    def _tell_bridge_failure(self, node: str, error: Exception, pause: float) -> None:
+        self._tell_node(node, "FailedNetworkRepair", f"trying again in {pause:g} s: {explain(error)}")
+
+    def _tell_node(self, node: str, reason: str, message: str) -> None:
+        involved = self._workers[node].node
+        self._events.put(lambda: self._recorder.record(involved, reason, message, type=WARNING, host=node))
+
+    # --- questions
+
+    def exec_place(self, namespace: str, pod: str, container: str | None = None) -> Namespaces:
+        """Where commands in a pod run, to be closed by the caller. NotFound when the pod or the container does not
+        run."""
+        run, found = self._find(namespace, pod)
+        return run.exec_place(found, container)
+
+    def start_in_pod(self, namespace: str, pod: str, argv: Sequence[str], container: str | None = None) -> int:
+        """Start a command that ends by itself or with the pod; its pid. Its output goes to `exec-N.log` in the pod's
+        directory. NotFound, CommandError."""
+        run, found = self._find(namespace, pod)
+        process = run.start_command(found, argv, container)
+        pid = process.pid
+        self._watch.add(process, Process.close)
+        return pid
+
+    def log_path(self, namespace: str, pod: str, container: str | None = None, *, previous: bool = False) -> str:
+        """The log of a container, of its present run or of the one before. NotFound."""
+        return self._find(namespace, pod)[0].log_path(container, previous=previous)
+
+    def _find(self, namespace: str, name: str) -> tuple[PodRun, Object]:
+        key = make_key(name, namespace)
+        pod, run = self._pods.by_key(key), self._runs.get(key)
+        if pod is None:
+            raise NotFound(f"no pod '{name}' in {self.cluster}, namespace {namespace}")
+        if run is None or run.uid != uid_of(pod):
+            raise NotFound(f"pod {key} is not running", why=f"its phase is {(pod.get('status') or {}).get('phase')}")
+        return run, pod
+
+    def status(self) -> list[WorkerHealth]:
+        """How each worker is, by name."""
+        counts: dict[str, int] = {}
+        for run in list(self._runs.values()):
+            node = run.sandbox.worker.node
+            counts[node] = counts.get(node, 0) + 1
+        beats = self._heartbeat.status()
+        return [
+            WorkerHealth(registered.worker.place.name, node, counts.get(node, 0), beats[node].reached, beats[node].last)
+            for node, registered in sorted(self._workers.items())
+            if node in beats
+        ]
+
+    def owned_names(self, node: str) -> OwnedNames:
+        """What of a worker's /run/netns and of its interfaces belongs to pods."""
+        sandboxes = [run.sandbox for run in list(self._runs.values()) if run.sandbox.worker.node == node]
+        wired = [sandbox.wired for sandbox in sandboxes]
+        return OwnedNames(
+            frozenset(sandbox.netns_name for sandbox in sandboxes),
+            frozenset(one.host_interface for one in wired if one is not None),
+        )
+
+    # --- waiting
+
+    def wait_pods_ready(self, deadline: float, pods: Iterable[tuple[str, str]] | None = None) -> None:
+        """Wait until pods, as (namespace, name), are ready or have succeeded; all that are stored now, unless said.
+
+        NotReady, with the pods' own words, after `deadline` seconds, or as soon as one has failed.
+        """
+        if pods is None:
+            pods = [(namespace_of(pod), name_of(pod)) for pod in self._store.list("Pod").items]
+        keys = [make_key(name, namespace) for namespace, name in pods]
+        left = list(keys)
+
+        def all_settled(informer: Informer) -> bool:
+            while left and is_settled(informer.by_key(left[-1])):
+                left.pop()
+            return not left
+
+        try:
+            self._pods.wait_for(all_settled, deadline, "pods")
+        except NotReady as error:
+            wrong = [key for key in left if not is_settled(self._pods.by_key(key))]
+            raise self._not_ready(wrong, f"after {deadline:g} s") from error
+        if failed := [key for key in keys if not is_ready(self._pods.by_key(key))]:
+            raise self._not_ready(failed, "")
+
+    def _not_ready(self, keys: Sequence[str], when: str) -> NotReady:
+        words = "; ".join(f"{key}: {explain_pod(self._pods.by_key(key))}" for key in keys[:5])
+        more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+        what = f"{len(keys)} pod{'s are' if len(keys) > 1 else ' is'} not ready {when}".rstrip()
+        return NotReady(what, self.cluster, words + more, f"see its Events, and {self._directory_of(keys[0])}")
+
+    def _directory_of(self, key: str) -> str:
+        run = self._runs.get(key)
+        return run.sandbox.directory if run else "knetsim status"
+
+    def wait_pod_gone(self, namespace: str, pod: str, uid: str, deadline: float) -> None:
+        """Wait until nothing is left of the pod with that uid, in the store or on its worker; NotReady after
+        `deadline` s."""
+        key = make_key(pod, namespace)
+        end = time.monotonic() + deadline
+
+        def is_gone(obj: Mapping[str, object] | None) -> bool:
+            return obj is None or uid_of(obj) != uid
+
+        self._pods.wait_for(lambda informer: is_gone(informer.by_key(key)), deadline, f"the end of pod {key}")
+        with self._forgotten:
+            while (run := self._runs.get(key)) is not None and run.uid == uid:
+                if not self._forgotten.wait(end - time.monotonic()):
+                    raise NotReady(f"the end of pod {key}", self.cluster, f"not seen within {deadline:g} s")
+
+
+def _node_of(pod: Mapping[str, object]) -> str:
+    spec = pod.get("spec")
+    node = spec.get("nodeName") if isinstance(spec, Mapping) else None
+    return node if isinstance(node, str) else ""
+
+
+def is_ready(pod: Object | None) -> bool:
+    """Whether a pod's condition Ready is True, or it has done what it was for."""
+    status = (pod or {}).get("status") or {}
+    if status.get("phase") == "Succeeded":
+        return True
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
+
+
+def is_settled(pod: Object | None) -> bool:
+    """Whether there is nothing to wait for any more: it is ready, or it has ended."""
+    return pod is not None and (is_ready(pod) or is_finished(pod))
+
+
+def explain_pod(pod: Object | None) -> str:
+    """Why a pod is not ready, in its own words."""
+    if pod is None:
+        return "there is no such pod"
+    status = pod.get("status") or {}
+    for one in status.get("containerStatuses") or ():
+        state = one.get("state") or {}
+        for kind in ("waiting", "terminated"):
+            if kind in state:
+                about = state[kind]
+                return f"{about.get('reason', '')} {about.get('message', '')}".strip()
+    return f"its phase is {status.get('phase', 'unknown')}"

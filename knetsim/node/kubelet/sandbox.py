@@ -1,0 +1,236 @@
+"""What a pod has before any container: its network namespace, wired, and its files and volumes.
+
+Kubernetes calls it the pod's sandbox; there a `pause` process holds the namespaces, here open descriptors do. The
+network namespace is shown in the worker's /run/netns, where `ip netns` finds it: `C0w1 ip netns exec k0_c1 ip addr`.
+The pod's directory, `/tmp/knetsim/C0w1/pods/default_c1`, holds `hosts`, `resolv.conf`, `volumes/` and each
+container's logs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from knetsim import names
+from knetsim.api.objects import Object, name_of, namespace_of, uid_of
+from knetsim.dataplane.pod import PodPlace, Wired
+from knetsim.errors import NotFound
+from knetsim.node.kubelet.commands import build_hostname, parse_quantity
+from knetsim.node.kubelet.files import ClusterDns, build_hosts, build_resolv_conf
+from knetsim.node.kubelet.node import KubeletWorker
+from knetsim.system import netns, rootfs
+from knetsim.system.container import DEFAULT_ENV, ContainerProcess, Process, start_command
+from knetsim.system.netns import Namespaces
+from knetsim.system.rootfs import Mount
+from knetsim.system.strays import end_processes
+
+
+class PodSandbox:
+    """One pod's place. Its kubelet's thread opens, repairs and closes it; any thread may ask for a way in."""
+
+    def __init__(
+        self, worker: KubeletWorker, cluster: str, pod: Object, dns: ClusterDns | None, resolv_conf: str
+    ) -> None:
+        """`resolv_conf` is the worker's own, for pods that are to have it."""
+        self.worker = worker
+        self.netns_name = names.pod_netns(cluster, namespace_of(pod), name_of(pod))
+        self.directory = f"{worker.place.directory}/pods/{namespace_of(pod)}_{name_of(pod)}"
+        self.wired: Wired | None = None
+        self._pod, self._dns, self._resolv_conf = pod, dns, resolv_conf
+        self._lock = threading.Lock()
+        self._own: Namespaces | None = None
+        self._view: int | None = None
+        self._visited = False
+        self._memory: set[str] = set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is open and wired."""
+        return self.wired is not None
+
+    @property
+    def place(self) -> Namespaces:
+        """The worker's place with the pod's network and host name; its descriptors are not to be closed."""
+        assert self._own is not None, "the sandbox is open"
+        return Namespaces(self.netns_name, **{**self.worker.place.namespaces.fds, **self._own.fds})
+
+    def _pod_place(self, own: Namespaces) -> PodPlace:
+        pod = self._pod
+        return PodPlace(self.netns_name, namespace_of(pod), name_of(pod), uid_of(pod), own)
+
+    # --- opening, repairing, closing
+
+    def open(self) -> None:
+        """Make the namespace, have it wired, write the files; errors of the wiring. Half of it may be there already."""
+        own = self._own
+        if own is None:
+            own = netns.create_netns(self.netns_name, build_hostname(self._pod))
+            try:
+                self._publish(own)
+                wired = self.worker.network.add(self.worker.place, self._pod_place(own))
+            except BaseException:
+                netns.unpublish_netns(self.worker.place.namespaces, self.netns_name)
+                own.close()
+                raise
+        else:
+            wired = self.worker.network.add(self.worker.place, self._pod_place(own))
+        with self._lock:
+            self._own, self.wired = own, wired
+        self._write_files()
+
+    def adopt(self) -> bool:
+        """Take over what a kubelet before this one left: the namespace with its address. False when that is not
+        there."""
+        worker = self.worker.place
+        own = netns.open_published(worker.namespaces, self.netns_name, build_hostname(self._pod))
+        if own is None:
+            return False
+        end_processes(own.net)  # nobody is there any more who knows them
+        wired = self.worker.network.adopt(worker, self._pod_place(own))
+        if wired is None:
+            own.close()
+            return False
+        with self._lock:
+            self._own, self.wired = own, wired
+        self._write_files()
+        return True
+
+    def _publish(self, own: Namespaces) -> None:
+        worker = self.worker.place.namespaces
+        try:
+            netns.publish_netns(worker, own.net, self.netns_name)
+        except FileExistsError:  # left by an attempt that was cut off, by a kubelet before this one, or by a hand
+            netns.unpublish_netns(worker, self.netns_name)
+            netns.publish_netns(worker, own.net, self.netns_name)
+
+    def check(self) -> list[str]:
+        """What somebody has changed by hand, in words; empty when all is as it was made."""
+        own, worker = self._own, self.worker.place
+        assert own is not None, "the sandbox is open"
+        wrong = []
+        if not netns.is_published(worker.namespaces, own.net, self.netns_name):
+            wrong.append(f"/run/netns/{self.netns_name} is missing on {worker.name}")
+        return wrong + self.worker.network.check(worker, self._pod_place(own))
+
+    def repair(self) -> None:
+        """Show and wire the pod anew, in the same namespace: its processes live on."""
+        own, worker = self._own, self.worker.place
+        assert own is not None, "the sandbox is open"
+        if not netns.is_published(worker.namespaces, own.net, self.netns_name):
+            self._publish(own)
+        self.worker.network.ensure_bridge(worker)
+        if self.worker.network.check(worker, self._pod_place(own)):
+            self.worker.network.remove(worker, self._pod_place(own))
+            self.wired = None
+            self.open()
+
+    def close(self) -> None:
+        """Unwire the pod and end its namespace, with all that runs in it; logs and volumes stay. Twice is once."""
+        with self._lock:
+            own, view, self._view = self._own, self._view, None
+            self._own = None  # nobody finds the way in any more
+        if view is not None:
+            os.close(view)
+        if own is None:
+            return
+        worker = self.worker.place
+        try:
+            if self._visited:
+                end_processes(own.net)
+            self.worker.network.remove(worker, self._pod_place(own))
+        except BaseException:
+            self._own = own  # to be tried again
+            raise
+        self.wired = None
+        netns.unpublish_netns(worker.namespaces, self.netns_name)
+        own.close()
+
+    def release(self) -> None:
+        """Let go of the descriptors and leave everything as it is."""
+        with self._lock:
+            own, view, self._view, self._own = self._own, self._view, None, None
+        if view is not None:
+            os.close(view)
+        if own is not None:
+            own.close()
+
+    def remove_files(self) -> None:
+        """Delete the pod's directory. What is not there is fine."""
+        for path in self._memory:
+            rootfs.unmount_memory(self.worker.place.namespaces, path)
+        self._memory.clear()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # --- files and volumes
+
+    def _write_files(self) -> None:
+        assert self.wired is not None
+        os.makedirs(self.directory, exist_ok=True)
+        domain = self._dns.domain if self._dns else "cluster.local"
+        # written in place: containers that run have the very file mounted
+        texts = {
+            "hosts": build_hosts(self._pod, self.wired.ip, domain),
+            "resolv.conf": build_resolv_conf(self._pod, self._dns, self._resolv_conf),
+            "hostname": build_hostname(self._pod) + "\n",
+        }
+        for name, text in texts.items():
+            Path(self.directory, name).write_text(text)
+
+    def files(self) -> list[Mount]:
+        """The files that every container of the pod sees."""
+        return [Mount(f"{self.directory}/{name}", f"/etc/{name}") for name in ("hosts", "resolv.conf", "hostname")]
+
+    def volumes(self, container: Mapping[str, Any]) -> list[Mount]:
+        """A container's volumes at its mount paths, made if need be."""
+        by_name = {volume["name"]: volume for volume in self._pod["spec"].get("volumes") or ()}
+        mounts = []
+        for mount in container.get("volumeMounts") or ():
+            source = self._ensure_volume(by_name[mount["name"]])
+            if mount.get("subPath"):
+                source = f"{source}/{mount['subPath']}"
+                os.makedirs(source, exist_ok=True)
+            mounts.append(Mount(source, mount["mountPath"], mount.get("readOnly", False)))
+        return mounts
+
+    def _ensure_volume(self, volume: Mapping[str, Any]) -> str:
+        """An emptyDir: a directory; with a limit, or in memory, a file system of its own, seen on the worker too."""
+        path, options = f"{self.directory}/volumes/{volume['name']}", volume.get("emptyDir") or {}
+        if not os.path.isdir(path):
+            os.makedirs(path)
+            os.chmod(path, 0o777)
+        size = parse_quantity(options.get("sizeLimit") or 0)
+        if (size or options.get("medium") == "Memory") and path not in self._memory:
+            rootfs.mount_memory(self.worker.place.namespaces, path, size)
+            self._memory.add(path)
+        return path
+
+    # --- ways in
+
+    def view(self) -> Namespaces:
+        """Where commands run that belong to no container; the caller closes it. NotFound when the pod is not there."""
+        with self._lock:
+            self._require_open()
+            if self._view is None:
+                self._view = rootfs.create_pod_view(self.place, self.files())
+            return self.place.with_fds(self.netns_name, mnt=self._view)
+
+    def enter(self, process: ContainerProcess) -> Namespaces:
+        """Where commands of a container run; the caller closes it. NotFound when it has ended."""
+        with self._lock:
+            self._require_open()
+            return process.exec_place()
+
+    def start_command(self, place: Namespaces, argv: Sequence[str], log: str) -> Process:
+        """Start a command that ends by itself or with the pod."""
+        with self._lock:
+            self._require_open()
+            return start_command(place, argv, log, env={**DEFAULT_ENV, "HOSTNAME": build_hostname(self._pod)})
+
+    def _require_open(self) -> None:
+        if self._own is None:
+            raise NotFound(f"pod {namespace_of(self._pod)}/{name_of(self._pod)} is not running", self.worker.place.name)
+        self._visited = True
