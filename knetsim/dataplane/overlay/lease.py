@@ -18,8 +18,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any, TypeVar
+from typing import Any
 
+from knetsim.dataplane.overlay import go_json
 from knetsim.errors import KnetsimError, ObjectError
 from knetsim.names import did_you_mean
 
@@ -38,8 +39,6 @@ DEFAULT_VNI = 1
 LINUX_VXLAN_PORT = 8472
 #: the largest VNI whose VTEP, `flannel.<vni>`, has a name of at most 15 characters; VXLAN itself has 24 bits
 VNI_MAX = 9_999_999
-
-T = TypeVar("T")
 
 _CONFIG_KEYS = (
     "EnableIPv4", "EnableIPv6", "EnableNFTables", "Network", "IPv6Network", "SubnetMin", "SubnetMax",
@@ -150,22 +149,22 @@ def build_lease_value(lease: Lease) -> str:
 def parse_lease(key: str, value: str | bytes) -> Lease:
     """The lease in etcd under `key`; ObjectError says what is wrong with it. Of other backends, the name is kept."""
     subnet = parse_lease_name(key)
-    fields = _parse_json(value, key)
-    public_ip = _take(fields, "PublicIP", key, _address)
+    fields = go_json.parse_object(value, key)
+    public_ip = go_json.take(fields, "PublicIP", key, go_json.as_address)
     backend = fields.get("backendtype", "")
     if backend != VXLAN:
         return Lease(subnet, public_ip, str(backend))
     details = fields.get("backenddata")
     if not isinstance(details, dict):
         raise ObjectError("a vxlan lease without its VTEP", key, "BackendData is missing", field="BackendData")
-    details = _fold(details)
-    vni = _take(details, "VNI", key, _whole(0, 2**24 - 1))
-    return Lease(subnet, public_ip, VXLAN, vni, _take(details, "VtepMAC", key, parse_mac))
+    details = go_json.fold_names(details)
+    vni = go_json.take(details, "VNI", key, go_json.as_whole(0, 2**24 - 1))
+    return Lease(subnet, public_ip, VXLAN, vni, go_json.take(details, "VtepMAC", key, parse_mac))
 
 
 def parse_mac(text: Any) -> str:
     """A MAC address in the kernel's way of writing it; ValueError otherwise."""
-    mac = _text(text).lower().replace("-", ":")
+    mac = go_json.as_text(text).lower().replace("-", ":")
     if not _MAC.match(mac):
         raise ValueError(f"{text!r} is not a MAC address")
     return mac
@@ -205,15 +204,16 @@ def parse_network_config(text: str | bytes, where: str = config_key()) -> Networ
     Names of fields are matched without regard to case, as Go's decoder does. What this agent does not do (IPv6, GBP,
     direct routing) is refused, and so is a field that flannel would overlook.
     """
-    fields = _parse_json(text, where, _CONFIG_KEYS)
-    if not _take(fields, "EnableIPv4", where, _truth, True) or _take(fields, "EnableIPv6", where, _truth, False):
+    fields = go_json.parse_object(text, where, _CONFIG_KEYS)
+    ipv4 = go_json.take(fields, "EnableIPv4", where, go_json.as_truth, True)
+    if not ipv4 or go_json.take(fields, "EnableIPv6", where, go_json.as_truth, False):
         what, hint = "the embedded agent does not do IPv6", "flanneld does"
         raise ObjectError(what, where, hint=hint, field="EnableIPv6")
-    network = _take(fields, "Network", where, _network)
+    network = go_json.take(fields, "Network", where, go_json.as_network)
     length = _subnet_length(fields, network, where)
     size = 2 ** (32 - length)
-    first = _take(fields, "SubnetMin", where, _address, network.network_address + size)
-    last = _take(fields, "SubnetMax", where, _address, network.broadcast_address + 1 - size)
+    first = go_json.take(fields, "SubnetMin", where, go_json.as_address, network.network_address + size)
+    last = go_json.take(fields, "SubnetMax", where, go_json.as_address, network.broadcast_address + 1 - size)
     for name, address in (("SubnetMin", first), ("SubnetMax", last)):
         if address not in network:
             raise ObjectError(f"{name} {address} is outside the network {network}", where, field=name)
@@ -222,7 +222,7 @@ def parse_network_config(text: str | bytes, where: str = config_key()) -> Networ
     if first > last:
         raise ObjectError(f"SubnetMin {first} is above SubnetMax {last}", where, field="SubnetMin")
     backend = _parse_backend(fields.get("backend"), where)
-    nftables = _take(fields, "EnableNFTables", where, _truth, False)
+    nftables = go_json.take(fields, "EnableNFTables", where, go_json.as_truth, False)
     return NetworkConfig(network, length, first, last, backend, nftables)
 
 
@@ -231,7 +231,7 @@ def _subnet_length(fields: Mapping[str, Any], network: IPv4Network, where: str) 
 
     The first subnet is not leased (its first address is the network's own), hence four and not two.
     """
-    given = _take(fields, "SubnetLen", where, _whole(0, 32), 0)
+    given = go_json.take(fields, "SubnetLen", where, go_json.as_whole(0, 32), 0)
     if given == 0:
         if network.prefixlen > 28:
             raise ObjectError(f"the network {network} is too small", where, "a /28 is the smallest", field="Network")
@@ -245,7 +245,7 @@ def _subnet_length(fields: Mapping[str, Any], network: IPv4Network, where: str) 
 
 
 def _parse_backend(value: Any, where: str) -> Backend:
-    fields = _fold(value) if isinstance(value, dict) else {}
+    fields = go_json.fold_names(value) if isinstance(value, dict) else {}
     kind = fields.get("type")
     if kind is None:
         why, hint = "flanneld takes this for `udp`", f"known: {', '.join(BACKENDS)}"
@@ -253,19 +253,19 @@ def _parse_backend(value: Any, where: str) -> Backend:
     if kind not in BACKENDS:
         hint = did_you_mean(str(kind), BACKENDS)
         raise ObjectError(f"the embedded agent has no backend {kind!r}", where, "", hint, "Backend.Type")
-    _refuse_unknown(value, _BACKEND_KEYS[kind], where)
+    go_json.refuse_unknown(value, _BACKEND_KEYS[kind], where)
     if kind == HOST_GW:
         return Backend(HOST_GW)
     for name in ("GBP", "DirectRouting"):
-        if _take(fields, name, where, _truth, False):
+        if go_json.take(fields, name, where, go_json.as_truth, False):
             what, hint = f"the embedded agent does not do {name}", "flanneld does"
             raise ObjectError(what, where, hint=hint, field=f"Backend.{name}")
     return Backend(
         VXLAN,
-        _take(fields, "VNI", where, _whole(0, VNI_MAX), DEFAULT_VNI),
-        _take(fields, "Port", where, _whole(0, 65535), 0) or LINUX_VXLAN_PORT,
-        _take(fields, "MTU", where, _whole(0, 65535), 0) or None,
-        _take(fields, "Learning", where, _truth, False),
+        go_json.take(fields, "VNI", where, go_json.as_whole(0, VNI_MAX), DEFAULT_VNI),
+        go_json.take(fields, "Port", where, go_json.as_whole(0, 65535), 0) or LINUX_VXLAN_PORT,
+        go_json.take(fields, "MTU", where, go_json.as_whole(0, 65535), 0) or None,
+        go_json.take(fields, "Learning", where, go_json.as_truth, False),
     )
 
 
@@ -326,74 +326,3 @@ def free_subnets(config: NetworkConfig, taken: Iterable[IPv4Network], count: int
         if number not in held:
             free.append(IPv4Network((number << shift, config.subnet_len)))
     return free
-
-
-# --- JSON as Go reads it --------------------------------------------------------------------------
-
-
-def _parse_json(text: str | bytes, where: str, known: Sequence[str] = ()) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ObjectError("not JSON", where, str(error)) from error
-    if not isinstance(value, dict):
-        raise ObjectError("not a JSON object", where, f"it is {type(value).__name__}")
-    if known:
-        _refuse_unknown(value, known, where)
-    return _fold(value)
-
-
-def _fold(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.lower(): value for name, value in fields.items()}
-
-
-def _refuse_unknown(fields: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    folded = {name.lower() for name in known}
-    for name in fields:
-        if name.lower() not in folded:
-            raise ObjectError(f"unknown field {name!r}", where, "", did_you_mean(name, known), name)
-
-
-def _address(value: Any) -> IPv4Address:
-    return IPv4Address(_text(value))
-
-
-def _network(value: Any) -> IPv4Network:
-    """As Go's net.ParseCIDR: the length in digits, bits behind it dropped."""
-    if not re.fullmatch(r"[0-9.]+/[0-9]+", _text(value)):
-        raise ValueError(f"{value!r} is not a network such as 11.0.0.0/8")
-    return IPv4Network(value, strict=False)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a string")
-    return value
-
-
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{value!r} is neither true nor false")
-    return value
-
-
-def _whole(low: int, high: int) -> Callable[[Any], int]:
-    def parse(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"{value!r} is not a whole number from {low} to {high}")
-        return value
-
-    return parse
-
-
-def _take(fields: Mapping[str, Any], name: str, where: str, parse: Callable[[Any], T], default: T | None = None) -> T:
-    """The field `name`, parsed; the default where it is missing or null; ObjectError when it is wrong or needed."""
-    value = fields.get(name.lower())
-    if value is None:
-        if default is None:
-            raise ObjectError(f"{name} is missing", where, field=name)
-        return default
-    try:
-        return parse(value)
-    except ValueError as error:
-        raise ObjectError(f"{name} is wrong", where, str(error), field=name) from error
