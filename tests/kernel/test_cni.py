@@ -148,20 +148,19 @@ def test_a_missing_plugin_is_named_with_the_remedy(place: Namespaces, tmp_path: 
 
 def test_a_result_is_kept_until_it_is_forgotten(tmp_path: Path) -> None:
     cache = ResultCache(tmp_path / "results")
-    assert cache.read("net", ATTACHMENT) is None
+    assert cache.read(ATTACHMENT) is None
     cache.write(conflist(), ATTACHMENT, {"ips": [1]})
-    kept = cache.read("net", ATTACHMENT)
+    kept = cache.read(ATTACHMENT)
     assert kept == (conflist(), {"ips": [1]})
     content = json.loads((tmp_path / "results" / "net-id-1-eth0").read_text())
     assert (content["kind"], content["containerId"], content["netns"]) == ("cniCacheV1", "id-1", "/run/netns/k0_c1")
-    assert cache.results("net") == [{"ips": [1]}]
-    assert cache.results("other") == []
-    cache.forget("net", ATTACHMENT)
-    cache.forget("net", ATTACHMENT)
-    assert cache.read("net", ATTACHMENT) is None
+    assert cache.results() == [{"ips": [1]}]
+    cache.forget(ATTACHMENT)
+    cache.forget(ATTACHMENT)
+    assert cache.read(ATTACHMENT) is None
     (tmp_path / "results" / "net-id-1-eth0").write_text("{}")
     with pytest.raises(ObjectError, match="not a kept CNI result"):
-        cache.read("net", ATTACHMENT)
+        cache.read(ATTACHMENT)
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,7 @@ def test_every_drift_of_the_bridge_is_named_and_mended(wiring: PodNetwork, pod_m
 def test_something_else_called_cni0_gives_way(pod_maker: PodMaker) -> None:
     wiring, worker = make_wiring("native"), pod_maker.worker()
     worker.netlink.apply([add_veth(BRIDGE, "other")])
-    assert wiring.ensure_bridge(worker)[:2] == ["cni0: it was a veth", "cni0: it was missing"]
+    assert wiring.ensure_bridge(worker)[:2] == ["cni0: it was a veth", "cni0: IPv4 forwarding was off"]
     pod = pod_maker.pod(worker, "c1")
     wiring.add(worker, pod)
     assert reaches(pod, "11.15.64.1")
@@ -430,4 +430,7 @@ def test_an_edited_conflist_holds_for_the_next_pod(pod_maker: PodMaker) -> None:
     assert wiring.add(worker, second).mtu == 1300
     path.write_text("{")
     with pytest.raises(KnetsimError, match="not JSON"):
-        wiring.remove(worker, first)
+        wiring.add(worker, pod_maker.pod(worker, "c3"))
+    for pod in (first, second):
+        wiring.remove(worker, pod)
+    assert worker.netlink.links(kind="veth") == []

@@ -80,26 +80,30 @@ def ensure_bridge(worker: WorkerPlace, ports: Collection[str] = (), mac: str | N
 
     `mac` None: an existing bridge keeps its MAC, a new one gets the one that goes with its address.
     """
-    done = []
-    bridge = worker.netlink.link(BRIDGE)
-    if bridge is not None and bridge.kind != "bridge":
-        done.append(f"it was a {bridge.kind or 'device'}")
-        worker.netlink.apply([netlink.delete_link(bridge.index)])
-        bridge = None
-    if bridge is None:
-        done.append("it was missing")
-        bridge = _add_bridge(worker, mac or build_mac(worker.lease.gateway.ip))
+    bridge, done = _ensure_device(worker, mac or build_mac(worker.lease.gateway.ip))
     addresses = [entry.cidr for entry in worker.netlink.addresses(bridge.index)]
     repairs = build_bridge_repairs(worker, bridge, addresses, mac)
+    done = done or [repair.what for repair in repairs]
     if ports:
         links = worker.netlink.links(kind="veth")
-        repairs += build_port_repairs(bridge, [link for link in links if link.name in ports])
+        port_repairs = build_port_repairs(bridge, [link for link in links if link.name in ports])
+        repairs += port_repairs
+        done += [repair.what for repair in port_repairs]
     worker.netlink.apply(request for repair in repairs for request in repair.requests)
-    done += [repair.what for repair in repairs]
     if read_sysctl(worker.namespaces, _FORWARDING)[_FORWARDING] != "1":
-        done.append("IPv4 forwarding was off")
         write_sysctl(worker.namespaces, {_FORWARDING: "1"})
+        done.append("IPv4 forwarding was off")
     return [f"{BRIDGE}: {what}" for what in done]
+
+
+def _ensure_device(worker: WorkerPlace, mac: str) -> tuple[Link, list[str]]:
+    """The bridge, made if need be, and then what was there instead of it."""
+    found = worker.netlink.link(BRIDGE)
+    if found is not None and found.kind == "bridge":
+        return found, []
+    if found is not None:
+        worker.netlink.apply([netlink.delete_link(found.index)])
+    return _add_bridge(worker, mac), [f"it was a {found.kind or 'device'}" if found else "it was missing"]
 
 
 def _add_bridge(worker: WorkerPlace, mac: str) -> Link:

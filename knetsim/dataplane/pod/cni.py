@@ -13,6 +13,7 @@ cache and for what depends on the version: CHECK, and `prevResult` on DEL, came 
 from __future__ import annotations
 
 import base64
+import glob
 import json
 import os
 import re
@@ -206,9 +207,6 @@ class ResultCache:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def _path(self, network: str, attachment: Attachment) -> Path:
-        return self.directory / f"{network}-{attachment.container_id}-{attachment.interface}"
-
     def write(self, conflist: Conflist, attachment: Attachment, result: Json) -> None:
         """Keep the result of an ADD with the configuration that made it, whole or not at all."""
         content = {
@@ -221,35 +219,33 @@ class ResultCache:
             "cniArgs": [list(pair) for pair in attachment.args],
             "result": result,
         }
-        self._put(self._path(conflist.name, attachment), content)
-        self._error_path(conflist.name, attachment).unlink(missing_ok=True)
+        self._put(f"{conflist.name}-{_key(attachment)}", content)
+        self._unlink(attachment, _ERROR_SUFFIX)
 
-    def read(self, network: str, attachment: Attachment) -> tuple[Conflist, Json] | None:
+    def read(self, attachment: Attachment) -> tuple[Conflist, Json] | None:
         """The configuration and the result of the attachment's ADD; None when there was none."""
-        path = self._path(network, attachment)
-        try:
-            content = json.loads(path.read_text())
-            conflist = parse_conflist(base64.b64decode(content["config"]).decode(), str(path))
-            return conflist, dict(content["result"])
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ObjectError("not a kept CNI result", str(path), repr(error), "delete the pod and the file") from error
-
-    def results(self, network: str) -> list[Json]:
-        """The results of all attachments of a network."""
-        found = []
-        for path in sorted(self.directory.glob(f"{network}-*")):
+        for path in self._paths(attachment):
             try:
-                content = path.read_text() if path.suffix != _ERROR_SUFFIX else ""
+                content = json.loads(path.read_text())
+                return parse_conflist(base64.b64decode(content["config"]).decode(), str(path)), dict(content["result"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ObjectError("not a kept CNI result", str(path), repr(error), "delete the file") from error
+        return None
+
+    def results(self) -> list[Json]:
+        """The results of all attachments."""
+        found = []
+        for path in sorted(self.directory.glob("[!.]*")):
+            try:
+                content = _parse_object(path.read_text())
             except FileNotFoundError:
                 continue  # deleted meanwhile
-            found += [result for result in (_parse_object(content).get("result"),) if isinstance(result, dict)]
+            found += [result for result in (content.get("result"),) if isinstance(result, dict)]
         return found
 
-    def forget(self, network: str, attachment: Attachment) -> None:
+    def forget(self, attachment: Attachment) -> None:
         """The attachment is deleted. An error stays, for whoever wants to know why it never was."""
-        self._path(network, attachment).unlink(missing_ok=True)
+        self._unlink(attachment)
 
     def write_error(self, network: str, attachment: Attachment, error: CniError) -> None:
         """Keep what a plugin was asked and what it said."""
@@ -262,14 +258,22 @@ class ResultCache:
             "code": error.cni_code,
             "output": error.output,
         }
-        self._put(self._error_path(network, attachment), content)
+        self._put(f"{network}-{_key(attachment)}{_ERROR_SUFFIX}", content)
 
-    def _error_path(self, network: str, attachment: Attachment) -> Path:
-        path = self._path(network, attachment)
-        return path.with_name(path.name + _ERROR_SUFFIX)
+    def _paths(self, attachment: Attachment, suffix: str = "") -> list[Path]:
+        """The attachment's files, whatever its network is called; there is one, or none."""
+        return sorted(self.directory.glob(f"[!.]*-{glob.escape(_key(attachment))}{suffix}"))
 
-    def _put(self, path: Path, content: Mapping[str, Any]) -> None:
+    def _unlink(self, attachment: Attachment, suffix: str = "") -> None:
+        for path in self._paths(attachment, suffix):
+            path.unlink(missing_ok=True)
+
+    def _put(self, name: str, content: Mapping[str, Any]) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        hidden = path.with_name(f".{path.name}")
+        hidden = self.directory / f".{name}"
         hidden.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(hidden, path)
+        os.replace(hidden, self.directory / name)
+
+
+def _key(attachment: Attachment) -> str:
+    return f"{attachment.container_id}-{attachment.interface}"

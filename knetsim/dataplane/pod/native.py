@@ -40,7 +40,6 @@ from knetsim.system import netlink
 from knetsim.system.netlink import Netlink, Request
 from knetsim.system.sysctl import write_sysctl
 
-_LOOPBACK_INDEX = 1  # the first device of every network namespace
 _GONE = frozenset({errno.ENODEV})
 #: do not wait for IPv6's duplicate address detection; take no routes from neighbours: as the bridge plugin sets them
 _POD_SETTINGS = {f"net/ipv6/conf/{POD_INTERFACE}/accept_dad": "0"}
@@ -70,7 +69,7 @@ def build_link(worker: WorkerPlace, pod: PodPlace, address: IPv4Address) -> list
             queue_length=0,
         ),
         netlink.set_arp_notify(POD_INTERFACE),
-        netlink.set_link(_LOOPBACK_INDEX, up=True),
+        netlink.set_link("lo", up=True),
     ]
 
 
@@ -140,7 +139,11 @@ class NativeWiring:
         try:
             wired = self._wire(worker, pod, pods, address)
         except BaseException:
-            worker.netlink.apply([netlink.delete_link(host_interface(pod))])
+            # If this fails too the address stays taken: something may still answer to it.
+            requests = [netlink.delete_link(host_interface(pod))]
+            if pods.bridge_index:
+                requests.append(netlink.delete_neighbour(pods.bridge_index, str(address)))
+            worker.netlink.apply(requests)
             pool.release(address)
             raise
         pods.wired[pod.uid] = wired
@@ -179,11 +182,12 @@ class NativeWiring:
 
     def _attach(self, worker: WorkerPlace, pod: PodPlace, pods: _WorkerPods, address: IPv4Address) -> None:
         """Make the pod's end a port of the bridge; and the bridge, when it went away since we last looked."""
+        index = pods.bridge_index
         try:
-            worker.netlink.apply(build_port(pod, pods.bridge_index, address))
+            worker.netlink.apply(build_port(pod, index, address))
         except KernelError:
             bridge = worker.netlink.link(BRIDGE)
-            if bridge is not None and bridge.index == pods.bridge_index:
+            if bridge is not None and bridge.index == index:
                 raise
             self.ensure_bridge(worker)
             worker.netlink.apply(build_port(pod, pods.bridge_index, address))
@@ -207,11 +211,15 @@ class NativeWiring:
     def remove(self, worker: WorkerPlace, pod: PodPlace) -> None:
         """Cut the pod off and free its address; its veth pair goes with its namespace, which the caller ends."""
         pods = self._pods(worker)
-        worker.netlink.apply([netlink.set_link(host_interface(pod), up=False)._replace(tolerate=_GONE)])
-        wired = pods.wired.pop(pod.uid, None)
-        if wired is not None:
-            worker.netlink.apply([netlink.delete_neighbour(pods.bridge_index, wired.ip)])
-            pods.pool.release(IPv4Address(wired.ip))
+        cut_off = netlink.set_link(host_interface(pod), up=False)._replace(tolerate=_GONE)
+        with pods.lock:  # lest a repair of the bridge brings the pod's end up again
+            wired = pods.wired.get(pod.uid)
+            if wired is None:
+                worker.netlink.apply([cut_off])
+                return
+            worker.netlink.apply([cut_off, netlink.delete_neighbour(pods.bridge_index, wired.ip)])
+            del pods.wired[pod.uid]
+        pods.pool.release(IPv4Address(wired.ip))
 
     def ensure_bridge(self, worker: WorkerPlace) -> list[str]:
         """Make the bridge, or repair it and its ports; what had to be done, in words."""

@@ -34,14 +34,13 @@ from knetsim.dataplane.overlay.subnet_file import NAME as SUBNET_FILE
 from knetsim.dataplane.pod.bridge import ensure_bridge
 from knetsim.dataplane.pod.cni import Attachment, CniError, CniRuntime, Conflist, Json, ResultCache, parse_conflist
 from knetsim.dataplane.pod.wiring import BRIDGE, NETWORK, POD_INTERFACE, PodPlace, Wired, WorkerPlace
-from knetsim.errors import AlreadyExists, KnetsimError
+from knetsim.errors import AlreadyExists, KnetsimError, ObjectError
 from knetsim.system import netlink
 from knetsim.system.netlink import Netlink
 from knetsim.system.programs import PLUGIN_DIRECTORIES
 
 CONFLIST = "10-flannel.conflist"
 CNI_VERSION = "0.4.0"
-_LOOPBACK_INDEX = 1  # the first device of every network namespace
 
 
 def build_conflist(worker_directory: str) -> str:
@@ -96,7 +95,7 @@ class PluginWiring:
         attachment = build_attachment(pod)
         cache = self._cache(worker)
         conflist = ensure_conflist(worker)
-        if cache.read(conflist.name, attachment) is not None:
+        if cache.read(attachment) is not None:
             raise AlreadyExists(f"pod {pod} is wired already", worker.name)
         try:
             result = self._runtime(worker).add(conflist, attachment)
@@ -118,7 +117,7 @@ class PluginWiring:
 
     def adopt(self, worker: WorkerPlace, pod: PodPlace) -> Wired | None:
         """Take over a pod whose result was kept, if its interface is there."""
-        kept = self._cache(worker).read(ensure_conflist(worker).name, build_attachment(pod))
+        kept = self._cache(worker).read(build_attachment(pod))
         if kept is None:
             return None
         with Netlink.in_namespace(pod.namespaces) as inside:
@@ -129,7 +128,7 @@ class PluginWiring:
     def check(self, worker: WorkerPlace, pod: PodPlace) -> list[str]:
         """CHECK; what the first plugin that is not content says."""
         attachment = build_attachment(pod)
-        kept = self._cache(worker).read(ensure_conflist(worker).name, attachment)
+        kept = self._cache(worker).read(attachment)
         if kept is None:
             return ["it is not wired"]
         conflist, result = kept
@@ -147,21 +146,23 @@ class PluginWiring:
         """DEL with the configuration and the result of the ADD; after a CniError it can be tried again."""
         attachment = build_attachment(pod)
         cache = self._cache(worker)
-        current = ensure_conflist(worker)
-        kept = cache.read(current.name, attachment)
-        conflist, result = kept if kept is not None else (current, None)
+        kept = cache.read(attachment)
+        try:
+            conflist, result = kept or (ensure_conflist(worker), None)
+        except ObjectError:
+            return  # nothing was wired by a configuration that cannot be read
         try:
             self._runtime(worker).delete(conflist, attachment, result)
         except CniError as error:
             cache.write_error(conflist.name, attachment, error)
             raise
-        cache.forget(conflist.name, attachment)
+        cache.forget(attachment)
 
     def ensure_bridge(self, worker: WorkerPlace) -> list[str]:
         """Repair the bridge and its ports, as the kept results name them; the plugin makes it with the first pod."""
         outside = [
             interface
-            for result in self._cache(worker).results(ensure_conflist(worker).name)
+            for result in self._cache(worker).results()
             for interface in result.get("interfaces", [])
             if not interface.get("sandbox")
         ]
@@ -179,7 +180,7 @@ def _read_wired(worker: WorkerPlace, pod: PodPlace, result: Json) -> Wired:
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise KnetsimError(f"the CNI plugins gave pod {pod} no address", worker.name, json.dumps(result)) from error
     with Netlink.in_namespace(pod.namespaces) as inside:
-        inside.apply([netlink.set_link(_LOOPBACK_INDEX, up=True)])
+        inside.apply([netlink.set_link("lo", up=True)])
         link = inside.link(POD_INTERFACE)
     if link is None:
         raise KnetsimError(f"the CNI plugins gave pod {pod} no {POD_INTERFACE}", worker.name, json.dumps(result))

@@ -32,6 +32,8 @@ _RECEIVE_BUFFER = 4 << 20
 #: an answer that the kernel owes and does not give within this time is a bug of ours, not a slow kernel
 _ANSWER_SECONDS = 30
 _SEND_BYTES = 48 << 10
+#: the most that the kernel puts into one part of a listing (net/netlink/af_netlink.c: netlink_recvmsg)
+_RECEIVE_BYTES = 32 << 10
 #: what one queued acknowledgement takes of the receive buffer, generously (its skb's truesize)
 _ACK_SPACE = 2048
 _DUMP_ATTEMPTS = 32
@@ -110,7 +112,7 @@ class Netlink:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _ANSWER_SECONDS, 0))
         self._lock = threading.Lock()
         self._sequence = 0
-        self._buffer = memoryview(bytearray(64 << 10))
+        self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._batch = max(1, sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _ACK_SPACE)
 
     @classmethod
