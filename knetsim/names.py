@@ -24,6 +24,8 @@ DEFAULT_NAMESPACE = "default"
 #: where every simulation's state lives on the host, and where a simulation sees its own
 HOST_STATE = "/run/knetsim"
 INSIDE_STATE = "/tmp/knetsim"
+#: inside, where etcd keeps its files
+MEMORY_DISK = f"{INSIDE_STATE}/disk"
 
 
 def worker_host(cluster: str, worker: str) -> str:

@@ -262,19 +262,9 @@ def shown(body: Callable[[], Any], verbose: bool = False) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has gone, as in `knetsim status | head`
         return EXIT_OK
     except Exception as error:  # noqa: BLE001 a mistake of ours: say so, and where it arose when asked
-        print_error(_our_mistake(error), verbose)
+        print_error(error, verbose)
         return EXIT_FAILED
     return code if isinstance(code, int) else EXIT_OK
-
-
-def _our_mistake(error: Exception) -> KnetsimError:
-    wrapped = KnetsimError(
-        f"knetsim made a mistake: {type(error).__name__}",
-        why=str(error),
-        hint="please report it, with the output of `knetsim -v …` and `knetsim doctor`",
-    )
-    wrapped.__cause__ = error
-    return wrapped
 
 
 if __name__ == "__main__":

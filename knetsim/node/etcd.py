@@ -56,6 +56,7 @@ def build_etcd_argv(
         f"--listen-client-urls=http://0.0.0.0:{CLIENT_PORT},unix://client:0",
         "--auto-compaction-mode=periodic",
         "--auto-compaction-retention=30m",
+        "--max-wals=2",
         "--unsafe-no-fsync",
         # All members advancing their first election at once split the votes, and the next one is a second later: the
         # first
@@ -115,7 +116,7 @@ class EtcdMember(HostNode):
         return DaemonSpec(
             name=self.daemon_name,
             argv=build_etcd_argv(
-                program, self.name, self.address, addresses, token, f"{names.INSIDE_STATE}/disk/{self.name}"
+                program, self.name, self.address, addresses, token, f"{names.MEMORY_DISK}/{self.name}"
             ),
             log=directory / "etcd.log",
             place=self.place,

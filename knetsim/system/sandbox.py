@@ -32,12 +32,14 @@ from typing import NoReturn
 
 from knetsim import errors
 from knetsim.errors import EXIT_FAILED, KnetsimError, MissingTool, NotReady
-from knetsim.names import HOST_STATE, INSIDE_STATE
+from knetsim.names import HOST_STATE, INSIDE_STATE, MEMORY_DISK
 from knetsim.system import linux, state
 from knetsim.system.state import Identity, StateDirectory
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _SI_KERNEL = 0x80  # siginfo.si_code of a signal sent by the terminal (asm-generic/siginfo.h)
+#: what a detached body says
+READY = b"ready"
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
 
 
@@ -108,8 +110,8 @@ class Sandbox:
 def detach(body: Callable[[int], int]) -> int:
     """Run `body` in a session of its own and return as soon as it is ready, with 0, or has ended, with its exit code.
 
-    `body` gets a descriptor: it writes b"ready" there and closes it, or lets its end close it. KnetsimError when body
-    raises one. An interrupt meanwhile asks body to stop, and its end is awaited.
+    `body` gets a descriptor: READY is written there once it is, by whichever process. KnetsimError when body raises one.
+    An interrupt meanwhile asks body to stop, and its end is awaited.
     """
     ready_read, ready_write = os.pipe()
     child = os.fork()
@@ -119,14 +121,17 @@ def detach(body: Callable[[int], int]) -> int:
         _end_process(lambda: body(ready_write), ready_write)
     os.close(ready_write)
     report = b""
-    while True:
+    while report != READY:
         try:
-            report += _read_all(ready_read)
-            break
+            chunk = os.read(ready_read, 65536)
         except KeyboardInterrupt:
             os.kill(child, signal.SIGTERM)
+            continue
+        if not chunk:
+            break
+        report += chunk
     os.close(ready_read)
-    if report == b"ready":
+    if report == READY:
         return 0
     code = _exit_code(os.waitpid(child, 0)[1])
     if report:
@@ -268,6 +273,7 @@ class _Init:
         linux.mount("proc", "/proc", "proc", flags)
         linux.mount("sysfs", "/sys", "sysfs", flags)
         linux.bind_mount(str(self.directory.path), INSIDE_STATE)
+        _mount_memory_disk()
         _make_private_run()
         socket.sethostname("knetsim")
 
@@ -289,6 +295,14 @@ class _Init:
                     return _exit_code(status)
                 if pid == 0:
                     break
+
+
+def _mount_memory_disk() -> None:
+    """A file system in memory for the stores' files. ramfs, not tmpfs: etcd preallocates 128 MB a member, which tmpfs
+    takes at its word; ramfs cannot, so etcd writes sparse files of a few MB. And no disk that others use delays it.
+    """
+    os.mkdir(MEMORY_DISK, 0o700)
+    linux.mount("ramfs", MEMORY_DISK, "ramfs", linux.MS_NOSUID | linux.MS_NODEV)
 
 
 def _make_private_run() -> None:

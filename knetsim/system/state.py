@@ -18,12 +18,10 @@ from pathlib import Path
 
 from knetsim.errors import AlreadyExists, NotFound, UsageError
 from knetsim.names import DNS_LABEL, HOST_STATE, INSIDE_STATE, did_you_mean
-from knetsim.system.ledger import UNDO, Ledger
+from knetsim.system.ledger import Ledger
 
 IDENTITY_FILE = "simulation.json"
 CONTROL_SOCKET = "control.sock"
-DISK_DIRECTORY = "disk"
-_DISK = "/var/tmp"
 _MOUNTPOINT_MARK = ".mountpoint"
 
 
@@ -49,11 +47,6 @@ class StateDirectory:
         self.name = path.name
         self.ledger = Ledger(path)
         self._lock: int | None = None
-
-    @property
-    def disk(self) -> Path:
-        """Where large files go (etcd preallocates 128 MB a member): on a disk, also where /run is memory."""
-        return self.path / DISK_DIRECTORY
 
     @property
     def control_socket(self) -> str:
@@ -167,7 +160,6 @@ def claim(name: str, root: Path = Path(HOST_STATE)) -> StateDirectory:
         _sweep_stale(root)
         state.path.mkdir(mode=0o755)
         state.lock()
-        _make_disk_directory(state)
         _ensure_mountpoint(root)
     return state
 
@@ -177,28 +169,6 @@ def _sweep_stale(root: Path) -> None:
         other = StateDirectory(path)
         if not other.is_running():
             other.ledger.sweep()
-
-
-def _make_disk_directory(state: StateDirectory) -> None:
-    """`disk`, itself a directory or, where the state directory is in memory, a link to one of ours on a disk."""
-    if _filesystem_type(state.path) not in ("tmpfs", "ramfs"):
-        state.disk.mkdir()
-        return
-    target = f"{_DISK}/knetsim-{state.name}"
-    state.ledger.record("tree", target)
-    UNDO["tree"](target)  # a crash may have left it
-    os.mkdir(target, 0o700)
-    state.disk.symlink_to(target)
-
-
-def _filesystem_type(path: Path) -> str:
-    """`ext4`, `tmpfs` …: of the mount that holds `path`, the last one listed of the longest mount point."""
-    best = ("", "")
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, point, kind, *_ = line.split()
-        if path.is_relative_to(point) and len(point) >= len(best[0]):
-            best = (point, kind)
-    return best[1]
 
 
 def _ensure_mountpoint(root: Path) -> None:
