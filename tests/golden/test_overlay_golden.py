@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from knetsim.dataplane.overlay.lease import (
 )
 from knetsim.dataplane.overlay.masquerade import build_masquerade
 from knetsim.dataplane.overlay.snapshot import merge, without
-from knetsim.dataplane.overlay.state import Observed, Underlay, diff_address, diff_device, diff_entries
+from knetsim.dataplane.overlay.state import Entries, Observed, Underlay, diff_address, diff_device, diff_entries
 from knetsim.errors import ObjectError
 
 DIRECTORY = Path(__file__).parent / "overlay"
@@ -67,7 +68,7 @@ def test_the_commands_that_make_a_worker_s_overlay_change_and_end_it(golden: Gol
     index = 2 if backend == HOST_GW else 3
     onlink = backend == VXLAN
 
-    def entries(*leases: Lease):
+    def entries(*leases: Lease) -> Entries:
         return without(merge(map(overlay.build_entries, leases)), overlay.build_entries(own))
 
     desired = overlay.build_desired(own, entries(own, second), UNDERLAY)
@@ -109,13 +110,11 @@ def explain(parse: Callable[[], object]) -> str:
 
 def test_messages_about_the_network_configuration(golden: Golden) -> None:
     cases = yaml.safe_load((DIRECTORY / "network-config-errors.yaml").read_text())
-    lines = [f"{name}: {explain(lambda text=text: parse_network_config(text))}" for name, text in cases.items()]
+    lines = [f"{name}: {explain(partial(parse_network_config, text))}" for name, text in cases.items()]
     golden(DIRECTORY / "network-config-errors.txt", "\n".join(lines) + "\n")
 
 
 def test_messages_about_leases(golden: Golden) -> None:
     cases = yaml.safe_load((DIRECTORY / "lease-errors.yaml").read_text())
-    lines = [
-        f"{name}: {explain(lambda case=case: parse_lease(case['key'], case['value']))}" for name, case in cases.items()
-    ]
+    lines = [f"{name}: {explain(partial(parse_lease, **case))}" for name, case in cases.items()]
     golden(DIRECTORY / "lease-errors.txt", "\n".join(lines) + "\n")

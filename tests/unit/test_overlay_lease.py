@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 
@@ -15,6 +16,7 @@ from knetsim.dataplane.overlay.lease import (
     HOST_GW,
     VXLAN,
     Backend,
+    Choice,
     Lease,
     NetworkConfig,
     build_lease_name,
@@ -162,7 +164,7 @@ def lease_of(subnet: str, public_ip: str) -> Lease:
     return Lease(IPv4Network(subnet), IPv4Address(public_ip), VXLAN, 100, "02:00:00:00:00:01")
 
 
-def choose(public_ip: str, *held: Lease, previous: str | None = None, config: NetworkConfig = CONFIG):
+def choose(public_ip: str, *held: Lease, previous: str | None = None, config: NetworkConfig = CONFIG) -> Choice:
     return choose_subnet(
         config,
         held,
@@ -193,8 +195,13 @@ def test_the_previous_subnet_while_it_is_free() -> None:
 
 
 def test_the_choice_is_among_the_first_hundred_free() -> None:
-    seen = []
-    choose_subnet(CONFIG, [], [], IPv4Address("10.1.1.1"), pick=lambda free: seen.extend(free) or free[-1])
+    seen: list[IPv4Network] = []
+
+    def pick(free: Sequence[IPv4Network]) -> IPv4Network:
+        seen.extend(free)
+        return free[-1]
+
+    choose_subnet(CONFIG, [], [], IPv4Address("10.1.1.1"), pick=pick)
     assert (len(seen), str(seen[0]), str(seen[99])) == (100, "11.10.0.0/20", "11.16.48.0/20")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -144,7 +145,7 @@ def test_a_device_that_is_missing_is_made_and_nothing_else() -> None:
         ({"learning": True}, "learning True instead of False"),
     ],
 )
-def test_a_device_that_cannot_be_changed_is_made_anew(vxlan: dict[str, object], words: str) -> None:
+def test_a_device_that_cannot_be_changed_is_made_anew(vxlan: dict[str, Any], words: str) -> None:
     assert LINK.vxlan is not None
     link = replace(LINK, vxlan=replace(LINK.vxlan, **vxlan))
     assert explain_mismatch(link, DEVICE) == words
@@ -165,7 +166,7 @@ def test_another_kind_of_interface_of_that_name_is_replaced() -> None:
         ({}, ""),
     ],
 )
-def test_a_device_that_can_be_changed_is(wrong: dict[str, object], command: str) -> None:
+def test_a_device_that_can_be_changed_is(wrong: dict[str, Any], command: str) -> None:
     requests = diff_device(Observed(INDEX, device=replace(LINK, **wrong)), WANTED)
     assert texts(requests) == ([command] if command else [])
 
@@ -188,16 +189,24 @@ def table() -> LeaseTable:
     return LeaseTable(BACKEND.build_entries)
 
 
-class Entry:
-    """A key as etcd's client tells of it."""
+class Entry(NamedTuple):
+    """A key as a listing tells of it."""
 
-    def __init__(self, key: str, value: str | None, revision: int) -> None:
-        self.key, self.revision = key, revision
-        self.value = value.encode() if value is not None else None
+    key: str
+    value: bytes
+    revision: int
+
+
+class Gone(NamedTuple):
+    """A key as a watch tells of its end."""
+
+    key: str
+    revision: int
+    value: None = None
 
 
 def entry(found: Lease, revision: int = 1) -> Entry:
-    return Entry(lease_key(found.subnet), build_lease_value(found), revision)
+    return Entry(lease_key(found.subnet), build_lease_value(found).encode(), revision)
 
 
 @given(lease_sets, lease_sets)
@@ -205,8 +214,8 @@ def test_what_changed_is_enough_for_every_worker(before: list[Lease], after: lis
     leases = table()
     old = leases.reset(map(entry, before), 5)
     names = {lease.subnet for lease in after}
-    gone = [Entry(lease_key(lease.subnet), None, 6) for lease in before if lease.subnet not in names]
-    new = leases.update([*gone, *(entry(lease, 7) for lease in after)] or [Entry(lease_key(OWN.subnet), None, 7)])
+    gone = [Gone(lease_key(lease.subnet), 6) for lease in before if lease.subnet not in names]
+    new = leases.update([*gone, *(entry(lease, 7) for lease in after)] or [Gone(lease_key(OWN.subnet), 7)])
     mine = BACKEND.build_entries(OWN)
     left, come = (without(part, mine) for part in changed_entries(old, new))
     had = without(old.entries, mine)
@@ -217,7 +226,7 @@ def test_a_worker_that_moves_keeps_its_fdb_entry() -> None:
     leases = table()
     old = leases.reset([entry(lease(2))], 1)
     moved = lease(3, mac=2, public_ip=2)
-    new = leases.update([entry(moved, 2), Entry(lease_key(lease(2).subnet), None, 3)])
+    new = leases.update([entry(moved, 2), Gone(lease_key(lease(2).subnet), 3)])
     left, come = changed_entries(old, new)
     assert not [text for text in texts(diff_entries(left, come, INDEX, onlink=True)) if "fdb" in text]
 
@@ -225,7 +234,7 @@ def test_a_worker_that_moves_keeps_its_fdb_entry() -> None:
 def test_a_lease_that_cannot_be_read_is_told_and_passed_over() -> None:
     leases = table()
     old = leases.reset([entry(lease(2))], 1)
-    new = leases.update([Entry(lease_key(lease(2).subnet), "{}", 2), Entry("/coreos.com/network/subnets/x", "", 2)])
+    new = leases.update([Entry(lease_key(lease(2).subnet), b"{}", 2), Entry("/coreos.com/network/subnets/x", b"", 2)])
     assert new.leases == {} and set(new.unreadable) == {"11.10.32.0-20", "x"}
     lines = explain_changes(old, new)
     assert lines[0] == "11.10.32.0/20 is gone"

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from knetsim.dataplane.overlay.lease import HOST_GW, VXLAN
-from knetsim.dataplane.overlay.lease_store import list_leases
+from knetsim.dataplane.overlay.lease_store import list_leases, read_network_config
 from knetsim.dataplane.overlay.masquerade import build_masquerade, build_no_masquerade
+from knetsim.dataplane.overlay.readiness import read_status
 from knetsim.system.netlink import add_address, add_route
 from knetsim.system.nft import apply_nft
 from knetsim.system.ping import ping
@@ -152,6 +153,18 @@ def test_both_agents_write_the_same_lease(lab: Lab) -> None:
     for entry in lab.etcd.prefix("/coreos.com/network/subnets/")[0]:
         stored = lab.etcd.get(entry.key)
         assert stored is not None and stored.lease != 0, "a lease that runs out when nobody renews it"
+
+
+def test_the_status_of_both_agents_says_the_same(lab: Lab) -> None:
+    lab.configure()
+    real, ours = start_agents(lab, [FLANNELD, EMBEDDED])
+    config, listing = read_network_config(lab.etcd), list_leases(lab.etcd)
+    for worker in (real, ours):
+        status = read_status(worker.worker, config, listing)
+        assert (status.worker, status.leases, status.error) == (worker.name, 1, "")
+        assert status.revision == listing.revision
+    real.ip("ip", "route", "delete", read_status(ours.worker, config, listing).subnet)
+    assert "ip route replace" in read_status(real.worker, config, listing).error
 
 
 # --- from one agent to the other

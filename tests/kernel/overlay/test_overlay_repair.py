@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -12,6 +12,7 @@ from knetsim.api.etcd import Etcd
 from knetsim.dataplane.overlay.agent import OverlayAgent
 from knetsim.dataplane.overlay.lease import HOST_GW, VXLAN, Lease, build_lease_value, lease_key, leases_prefix
 from knetsim.dataplane.overlay.lease_store import (
+    LeaseChange,
     LeaseWatch,
     ensure_network_config,
     list_leases,
@@ -340,7 +341,7 @@ def test_a_watch_whose_history_is_gone_is_begun_anew(lab: Lab) -> None:
             return EndingWatch() if self.watches < 3 else super().watch_prefix(prefix, from_revision)
 
     class EndingWatch:
-        def __iter__(self) -> Iterator[list[object]]:
+        def __iter__(self) -> Iterator[Sequence[LeaseChange]]:
             raise KnetsimError("etcd has compacted the wanted revision")
 
         def close(self) -> None:
