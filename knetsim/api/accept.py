@@ -15,7 +15,8 @@ from typing import Any
 
 from knetsim import names
 from knetsim.api import pods
-from knetsim.api.checks import Problems, check_mapping, check_text_map, is_text
+from knetsim.api.checks import Problems, check_text_map, is_text, mapping
+from knetsim.api.object_fields import OBJECT_FIELDS, STATUS_FIELDS
 from knetsim.api.objects import Kind, Object, describe, format_time, locate, new_uid, parse_time
 from knetsim.errors import Conflict, ObjectError
 
@@ -49,28 +50,6 @@ _METADATA_FIELDS = frozenset(
     "selfLink",
 }
 _TOP_FIELDS = frozenset(("kind", "apiVersion", "metadata"))
-#: the fields each kind has beside those
-_OBJECT_FIELDS: dict[str, frozenset[str]] = {
-    "Namespace": frozenset(("spec", "status")),
-    "Node": frozenset(("spec", "status")),
-    "Pod": frozenset(("spec", "status")),
-    "Lease": frozenset(("spec",)),
-    "Event": frozenset(
-        (
-            "involvedObject",
-            "reason",
-            "message",
-            "source",
-            "firstTimestamp",
-            "lastTimestamp",
-            "count",
-            "type",
-            "eventTime",
-            "series",
-        )
-    )
-    | {"action", "related", "reportingComponent", "reportingInstance"},
-}
 _QUALIFIED_NAME = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$")
 _LABEL_VALUE = re.compile(r"^(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?$")
 
@@ -132,7 +111,7 @@ def accept_status(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
         what = f"a {kind.name} has no status of its own"
         raise ObjectError(what, describe(obj), hint="write it with update", field="status")
     problems = Problems(describe(obj))
-    check_mapping(obj.get("status"), "status", problems)
+    STATUS_FIELDS.get(kind.name, mapping)(obj.get("status"), "status", problems)
     problems.raise_any()
     metadata = obj.get("metadata")
     _refuse_other_uid(metadata.get("uid") if isinstance(metadata, Mapping) else None, current["metadata"], obj)
@@ -248,7 +227,8 @@ def _metadata(kind: Kind, obj: Mapping[str, Any], problems: Problems) -> Object:
 def _check(kind: Kind, obj: Object, problems: Problems) -> None:
     """Checks all of an object but its status, and fills in what is not said."""
     _check_metadata(kind, obj["metadata"], problems)
-    _check_top(kind, obj, problems)
+    if kind.name in OBJECT_FIELDS:
+        OBJECT_FIELDS[kind.name]({field: obj[field] for field in obj if field not in _TOP_FIELDS}, "", problems)
     if kind.name in _COMPLETE:
         _COMPLETE[kind.name](obj, problems)
     metadata = obj["metadata"]
@@ -293,17 +273,6 @@ def check_labels(labels: Any, path: str, problems: Problems) -> None:
             problems.add(f"{path}[{key}]", f"{value!r} is no label value: at most 63 letters, digits, '-', '_', '.'")
 
 
-def _check_top(kind: Kind, obj: Mapping[str, Any], problems: Problems) -> None:
-    known = _OBJECT_FIELDS.get(kind.name)
-    if known is None:
-        return
-    for field in obj.keys() - known - _TOP_FIELDS:
-        problems.unknown(field, field, known)
-    for field in ("spec", "status", "involvedObject", "source"):
-        if field in known and obj.get(field) is not None:
-            check_mapping(obj[field], field, problems)
-
-
 def _complete_namespace(obj: Object, problems: Problems) -> None:
     metadata = obj["metadata"]
     metadata["labels"] = {**(metadata.get("labels") or {}), "kubernetes.io/metadata.name": metadata.get("name", "")}
@@ -315,9 +284,9 @@ def _complete_node(obj: Object, problems: Problems) -> None:
 
 def _complete_event(obj: Object, problems: Problems) -> None:
     involved = obj.get("involvedObject")
-    if not isinstance(involved, Mapping):
-        problems.add("involvedObject", "is missing")
-    elif (involved.get("namespace") or names.DEFAULT_NAMESPACE) != obj["metadata"].get("namespace"):
+    if isinstance(involved, Mapping) and (involved.get("namespace") or names.DEFAULT_NAMESPACE) != obj["metadata"].get(
+        "namespace"
+    ):
         problems.add("involvedObject.namespace", "must be the event's own namespace (`default` for what lives in none)")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -49,6 +50,10 @@ class Problems:
             )
 
 
+def _inside(path: str, field: str) -> str:
+    return f"{path}.{field}" if path else field
+
+
 def _near(word: str, known: Iterable[str]) -> str:
     """`did you mean …?`, or the known words when they are few."""
     words = list(known)
@@ -84,6 +89,11 @@ def check_text_map(value: Any, path: str, problems: Problems) -> bool:
     return not wrong
 
 
+def mapping(value: Any, path: str, problems: Problems) -> None:
+    """A mapping of whatever."""
+    check_mapping(value, path, problems)
+
+
 def text_map(value: Any, path: str, problems: Problems) -> None:
     """A mapping of text to text."""
     check_text_map(value, path, problems)
@@ -105,6 +115,33 @@ def boolean(value: Any, path: str, problems: Problems) -> None:
     """true or false."""
     if not isinstance(value, bool):
         problems.add(path, f"must be true or false, not {value!r}")
+
+
+def matching(pattern: re.Pattern[str], what: str) -> Check:
+    """A string that matches as a whole; `what` it should be: "name of a Node"."""
+
+    def check(value: Any, path: str, problems: Problems) -> None:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            problems.add(path, f"{value!r} is no {what}")
+
+    return check
+
+
+_QUANTITY = re.compile(r"[+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?")
+
+
+def quantity(value: Any, path: str, problems: Problems) -> None:
+    """An amount of a resource: a number, or one with a unit (100m, 0.5, 64Mi)."""
+    written = str(value) if is_integer(value) or isinstance(value, float) else value
+    if not isinstance(written, str) or not _QUANTITY.fullmatch(written):
+        problems.add(path, f"{value!r} is no quantity: a number and a unit, as 100m, 0.5, 64Mi")
+
+
+def quantities(value: Any, path: str, problems: Problems) -> None:
+    """Amounts by resource."""
+    if check_mapping(value, path, problems):
+        for name, amount in value.items():
+            quantity(amount, _inside(path, name), problems)
 
 
 def integer(low: int | None = None, high: int | None = None) -> Check:
@@ -155,11 +192,16 @@ def list_of(check_item: Check, *, filled: bool = False, unique: str = "") -> Che
 
 
 def fields(
-    table: Mapping[str, Check], *, required: Collection[str] = (), later: Mapping[str, str] | None = None
+    table: Mapping[str, Check],
+    *,
+    required: Collection[str] = (),
+    later: Mapping[str, str] | None = None,
+    others: bool = False,
 ) -> Check:
     """A mapping with known fields. `later` holds fields that Kubernetes knows and that are refused here, and why.
 
-    A field that is null counts as not given, as in Kubernetes; so does a refused one that is false or empty.
+    `others`: what is not named is taken as it is. A field that is null counts as not given, as in Kubernetes; so does a
+    refused one that is false or empty.
     """
     later = later or {}
 
@@ -168,16 +210,16 @@ def fields(
             return
         for field in required:
             if value.get(field) is None:
-                problems.add(f"{path}.{field}", "is missing")
+                problems.add(_inside(path, field), "is missing")
         for field, item in value.items():
             if item is None:
                 continue
             if field in table:
-                table[field](item, f"{path}.{field}", problems)
+                table[field](item, _inside(path, field), problems)
             elif field in later:
                 if item:
-                    problems.add(f"{path}.{field}", later[field])
-            else:
-                problems.unknown(f"{path}.{field}", field, table.keys() | later.keys())
+                    problems.add(_inside(path, field), later[field])
+            elif not others:
+                problems.unknown(_inside(path, field), field, table.keys() | later.keys())
 
     return check

@@ -86,6 +86,8 @@ def kind_named(name: str) -> Kind:
 
 def kind_of(obj: Mapping[str, Any]) -> Kind:
     """The row of an object's kind; ObjectError when `kind` or `apiVersion` is missing, unknown or not of its kind."""
+    if not isinstance(obj, Mapping):
+        raise ObjectError("an object must be a mapping", why=f"it is {type(obj).__name__}")
     name, version = obj.get("kind"), obj.get("apiVersion")
     if not isinstance(name, str) or not name:
         raise ObjectError("an object needs a kind", hint=names.did_you_mean("", KINDS), field="kind")

@@ -7,7 +7,7 @@ DefaultTolerationSeconds and Priority.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from knetsim import names
@@ -18,6 +18,7 @@ from knetsim.api.pod_fields import check_pod_spec
 from knetsim.errors import ObjectError
 
 FINISHED_PHASES = ("Succeeded", "Failed")
+_CONTAINER_LISTS = ("initContainers", "containers")
 
 _SPEC_DEFAULTS: dict[str, Any] = {
     "restartPolicy": "Always",
@@ -46,17 +47,33 @@ def complete_pod(pod: Object, problems: Problems) -> None:
     check_pod_spec(given, "spec", problems)
     if len(problems.found) == known and isinstance(given, Mapping):
         _check_mounts(given, problems)
+        _check_container_names(given, problems)
         pod["spec"] = _default_spec(given)
 
 
 def _check_mounts(spec: Mapping[str, Any], problems: Problems) -> None:
     volumes = {volume["name"] for volume in spec.get("volumes") or ()}
-    for index, container in enumerate(spec["containers"]):
+    for path, container in _containers(spec):
         for number, mount in enumerate(container.get("volumeMounts") or ()):
             if mount["name"] not in volumes:
                 hint = names.did_you_mean(mount["name"], volumes)
                 what = f"there is no volume {mount['name']!r}" + (f": {hint}" if hint else "")
-                problems.add(f"spec.containers[{index}].volumeMounts[{number}].name", what)
+                problems.add(f"{path}.volumeMounts[{number}].name", what)
+
+
+def _check_container_names(spec: Mapping[str, Any], problems: Problems) -> None:
+    """Init containers and containers share one set of names."""
+    taken = {container["name"] for container in spec["containers"]}
+    for index, container in enumerate(spec.get("initContainers") or ()):
+        if container["name"] in taken:
+            problems.add(f"spec.initContainers[{index}].name", f"{container['name']!r} is a container's name too")
+
+
+def _containers(spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All containers with their paths, in the order in which they start."""
+    for field in _CONTAINER_LISTS:
+        for index, container in enumerate(spec.get(field) or ()):
+            yield f"spec.{field}[{index}]", container
 
 
 def _default_spec(given: Mapping[str, Any]) -> Object:
@@ -65,7 +82,9 @@ def _default_spec(given: Mapping[str, Any]) -> Object:
         del spec["nodeName"]
     if "volumes" in spec:
         spec["volumes"] = [{**volume, "emptyDir": volume.get("emptyDir") or {}} for volume in spec["volumes"]]
-    spec["containers"] = [_default_container(container) for container in spec["containers"]]
+    for field in _CONTAINER_LISTS:
+        if field in spec:
+            spec[field] = [_default_container(container) for container in spec[field]]
     for field, value in _SPEC_DEFAULTS.items():
         spec.setdefault(field, value)
     spec.setdefault("securityContext", {})
@@ -120,7 +139,7 @@ def qos_class(spec: Mapping[str, Any]) -> str:
     """Guaranteed: every container's cpu and memory have limits, equal to the requests; BestEffort: none has any; else
     Burstable."""
     guaranteed, any_set = True, False
-    for container in spec["containers"]:
+    for _, container in _containers(spec):
         resources = container.get("resources") or {}
         limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
         for name in ("cpu", "memory"):
@@ -147,20 +166,20 @@ def check_pod_update(pod: Object, current: Object, problems: Problems) -> None:
         elif field == "tolerations":
             if any(item not in new for item in old or ()):
                 problems.add("spec.tolerations", "tolerations can be added, not changed or taken away")
-        elif field == "containers":
-            _check_containers_update(old or [], new, problems)
+        elif field in _CONTAINER_LISTS:
+            _check_containers_update(field, old or [], new or [], problems)
         else:
             problems.add(f"spec.{field}", f"cannot change: {_CHANGEABLE}")
 
 
-def _check_containers_update(old: list[Object], new: list[Object], problems: Problems) -> None:
+def _check_containers_update(field: str, old: list[Object], new: list[Object], problems: Problems) -> None:
     if [container["name"] for container in old] != [container["name"] for container in new]:
-        problems.add("spec.containers", f"containers cannot be added, removed, renamed or moved: {_CHANGEABLE}")
+        problems.add(f"spec.{field}", f"containers cannot be added, removed, renamed or moved: {_CHANGEABLE}")
         return
     for index, (before, after) in enumerate(zip(old, new, strict=True)):
-        for field in sorted(before.keys() | after.keys()):
-            if field != "image" and before.get(field) != after.get(field):
-                problems.add(f"spec.containers[{index}].{field}", f"cannot change: {_CHANGEABLE}")
+        for name in sorted(before.keys() | after.keys()):
+            if name != "image" and before.get(name) != after.get(name):
+                problems.add(f"spec.{field}[{index}].{name}", f"cannot change: {_CHANGEABLE}")
 
 
 def grace_of(pod: Object, grace_seconds: int | None) -> int:

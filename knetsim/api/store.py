@@ -10,7 +10,7 @@ watch yields is shared with the watch and with caches: readers must not change i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from knetsim.api.objects import Object
 
@@ -94,13 +94,3 @@ class Store(Protocol):
 
     def watch(self, kind: str, namespace: str | None = None) -> Watch:
         """Follow a kind; returns at once, also when the store does not answer (the watch then waits for it)."""
-
-
-def describe_place(kind: str, name: str, namespace: str | None) -> str:
-    """`Pod default/c1` in messages."""
-    return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
-
-
-def is_same_version(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two readings of one object show the same version."""
-    return bool(one["metadata"].get("resourceVersion") == other["metadata"].get("resourceVersion"))

@@ -162,7 +162,7 @@ class TestLostAnswers:
     def lose(
         wire: Wire, call: Callable[[], Any], done: Callable[[], bool], then: Callable[[], Any] | None = None
     ) -> Any:
-        """The result of `call`, whose answer is lost once `done` shows that it happened; `then` comes before it is repeated."""
+        """The result of `call`; its answer is lost once `done` shows the effect, and after `then`."""
         with ThreadPoolExecutor(1) as thread:
             wire.hold()
             result = thread.submit(call)

@@ -100,6 +100,35 @@ class TestCreate:
         assert mistakes(build("Lease", spec=[])) == ["spec"]
         assert mistakes(build("Node", spec="x", status=5)) == ["spec", "status"]
 
+    @pytest.mark.parametrize(
+        ("spec", "field"),
+        [
+            ({"holder": "a"}, "spec.holder"),
+            ({"leaseDurationSeconds": "40"}, "spec.leaseDurationSeconds"),
+            ({"renewTime": "2025-01-31T10:00:00Z"}, "spec.renewTime"),
+            ({"renewTime": 1738317600}, "spec.renewTime"),
+        ],
+    )
+    def test_mistakes_in_a_lease(self, spec: Object, field: str) -> None:
+        assert mistakes(build("Lease", spec=spec)) == [field]
+
+    def test_a_lease(self) -> None:
+        spec = {"holderIdentity": "c0w1", "leaseDurationSeconds": 40, "renewTime": objects.format_micro_time(NOW)}
+        assert create(build("Lease", spec=spec))["spec"] == spec
+
+    @pytest.mark.parametrize(
+        ("fields", "field"),
+        [
+            ({"spec": {"taints": [{"key": "a"}]}}, "spec.taints[0].effect"),
+            ({"spec": {"unschedulable": "true"}}, "spec.unschedulable"),
+            ({"spec": {"podCidr": "11.15.64.0/20"}}, "spec.podCidr"),
+            ({"status": {"capacity": {"memory": "much"}}}, "status.capacity.memory"),
+            ({"status": {"addresses": ["10.1.1.1"]}}, "status.addresses[0]"),
+        ],
+    )
+    def test_mistakes_in_a_node(self, fields: Object, field: str) -> None:
+        assert mistakes(build("Node", "c0w1", **fields)) == [field]
+
     def test_a_namespace(self) -> None:
         created = create(build("Namespace", "shop", status={"phase": "Terminating"}, spec={"finalizers": []}))
         assert created["spec"] == {"finalizers": ["kubernetes"]}
@@ -244,7 +273,22 @@ class TestPods:
             ({"volumes": [{"name": "a", "hostPath": {"path": "/"}}]}, "volumes[0].hostPath"),
             ({"volumes": [{"name": "a", "emptydir": {}}]}, "volumes[0].emptydir"),
             ({"hostNetwork": True}, "hostNetwork"),
-            ({"initContainers": [{}]}, "initContainers"),
+            ({"initContainers": [{"name": "a"}]}, "initContainers[0].image"),
+            ({"initContainers": [{"name": "main", "image": "b"}]}, "initContainers[0].name"),
+            (
+                {"initContainers": [{"name": "a", "image": "b", "restartPolicy": "Always"}]},
+                "initContainers[0].restartPolicy",
+            ),
+            (
+                {"initContainers": [{"name": "a", "image": "b", "volumeMounts": [{"name": "x", "mountPath": "/x"}]}]},
+                "initContainers[0].volumeMounts[0].name",
+            ),
+            ({"hostAliases": [{"hostnames": ["a"]}]}, "hostAliases[0].ip"),
+            ({"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a b"]}]}, "hostAliases[0].hostnames[0]"),
+            ({"subdomain": "a.b"}, "subdomain"),
+            ({"serviceAccountName": "robot"}, "serviceAccountName"),
+            ({"schedulerName": "mine"}, "schedulerName"),
+            ({"priority": 5}, "priority"),
             ({"affinity": {"nodeAffinity": {}}}, "affinity"),
             ({"tolerations": [{"effect": "Never"}]}, "tolerations[0].effect"),
             ({"securityContext": {"runAsUser": 1000}}, "securityContext.runAsUser"),
@@ -349,10 +393,34 @@ class TestUpdate:
         assert updated["status"] == {"phase": "Running", "qosClass": "BestEffort"}
         assert updated["metadata"] is current["metadata"]
 
-    @pytest.mark.parametrize("status", [None, [], "Running"])
-    def test_a_status_that_is_none(self, status: Any) -> None:
-        with pytest.raises(ObjectError, match="status"):
+    @pytest.mark.parametrize(
+        ("status", "field"),
+        [
+            (None, "status"),
+            ([], "status"),
+            ({"phase": "running"}, "status.phase"),
+            ({"podIP": None, "startTime": "2025-01-31 10:00"}, "status.startTime"),
+            ({"podIPs": ["11.1.1.1"]}, "status.podIPs[0]"),
+            ({"conditions": [{"type": "Ready", "status": True}]}, "status.conditions[0].status"),
+            (
+                {"containerStatuses": [{"name": "main", "restartCount": "1"}]},
+                "status.containerStatuses[0].restartCount",
+            ),
+            (
+                {"containerStatuses": [{"name": "main", "state": {"runing": {}}}]},
+                "status.containerStatuses[0].state.runing",
+            ),
+        ],
+    )
+    def test_a_status_that_kubernetes_cannot_read(self, status: Any, field: str) -> None:
+        with pytest.raises(ObjectError) as caught:
             accept.accept_status(kind_named("Pod"), {**build_pod(), "status": status}, create(build_pod()))
+        assert [field for field, _ in caught.value.problems] == [field]
+
+    def test_what_else_a_status_holds_is_kept(self) -> None:
+        status = {"phase": "Running", "nominatedNodeName": "c0w1", "qosClass": "BestEffort"}
+        updated = accept.accept_status(kind_named("Pod"), {**build_pod(), "status": status}, create(build_pod()))
+        assert updated["status"] == status
 
 
 class TestDelete:

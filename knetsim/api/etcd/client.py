@@ -25,9 +25,12 @@ from knetsim.api.etcd.watch import FIRST_PAUSE, LONGEST_PAUSE, PrefixWatch, pref
 from knetsim.errors import NotFound, StoreUnavailable
 
 #: seconds a call may take with all its repetitions: longer than an election of a new leader (1 to 2 s)
-DEADLINE = 5.0
-#: seconds one member may take to answer before the next is asked
+DEADLINE = 6.0
+#: seconds one member may take to answer before the next is asked, the first time; then twice as long, and so on. A
+#: follower whose leader has died takes a write and answers never, so this is also what a killed leader costs.
 ATTEMPT = 1.0
+#: keys in one answer of a listing, as client-go has it
+PAGE = 500
 
 
 class Stored(NamedTuple):
@@ -92,10 +95,24 @@ class Etcd:
 
     def prefix(self, prefix: str, *, stop: threading.Event | None = None) -> tuple[list[Entry], int]:
         """All keys that begin with `prefix`, sorted, and the revision whose state this is. `stop` gives it up."""
-        start = prefix.encode()
-        answer = self._call("range", etcdrpc.RangeRequest(key=start, range_end=prefix_end(start)), stop)
-        entries = [Entry(kv.key.decode(), kv.value, kv.mod_revision) for kv in answer.kvs]
-        return entries, answer.header.revision
+        while True:
+            try:
+                return self._pages(prefix.encode(), stop)
+            except Compacted:
+                continue  # between two pages, by a hair; begin again at the present revision
+
+    def _pages(self, start: bytes, stop: threading.Event | None) -> tuple[list[Entry], int]:
+        """A listing in pieces, none of which takes long, all of the first one's revision."""
+        end, revision = prefix_end(start), 0
+        entries: list[Entry] = []
+        while True:
+            request = etcdrpc.RangeRequest(key=start, range_end=end, limit=PAGE, revision=revision)
+            answer = self._call("range", request, stop)
+            revision = revision or int(answer.header.revision)
+            entries += [Entry(kv.key.decode(), kv.value, kv.mod_revision) for kv in answer.kvs]
+            if not answer.more:
+                return entries, revision
+            start = answer.kvs[-1].key + b"\0"
 
     # --- writes -------------------------------------------------------------------------------------------------------
 
@@ -223,16 +240,18 @@ class Etcd:
             self._prefer_leader()
         end = time.monotonic() + self.deadline
         failures: dict[str, str] = {}
-        pause, heard = FIRST_PAUSE, False
+        attempt, pause, heard = ATTEMPT, FIRST_PAUSE, False
         while not (self._closed.is_set() or (stop is not None and stop.is_set())):
             index = self._preferred
             member = self._members[index]
-            timeout = max(min(ATTEMPT, end - time.monotonic()), 0.1)
+            timeout = max(min(attempt, end - time.monotonic()), 0.1)
             try:
                 answer = getattr(member, method)(request, timeout=timeout, metadata=LEADER_REQUIRED)
             except grpc.RpcError as error:
                 failures[member.name] = explain_failure(error, member)
                 heard = heard or not is_certainly_unheard(error)
+                if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                    attempt *= 2  # perhaps it is only slow
             except ValueError:  # gRPC's way to say that the channel was closed meanwhile
                 break
             else:
