@@ -45,9 +45,7 @@ def shown(requests: list[Request]) -> str:
     return "".join(re.sub(r"/proc/\d+/fd/\d+", "/proc/PID/fd/N", f"{request}\n") for request in requests)
 
 
-def test_native_wiring_as_commands(
-    worker: WorkerPlace, pod: PodPlace, golden: Callable[[Path, str], None]
-) -> None:
+def test_native_wiring_as_commands(worker: WorkerPlace, pod: PodPlace, golden: Callable[[Path, str], None]) -> None:
     text = (
         "# in the pod\n"
         + shown(build_link(worker, pod, ADDRESS))

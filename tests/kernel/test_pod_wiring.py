@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from knetsim.dataplane.pod import BRIDGE, NativeWiring, PluginWiring, PodNetwork, PodPlace, Wired, WorkerPlace
-from knetsim.errors import AlreadyExists, KnetsimError
+from knetsim.errors import AlreadyExists, KernelError, KnetsimError
 from knetsim.names import pod_veth
 from knetsim.system.netlink import (
     Netlink,
@@ -230,6 +232,37 @@ def test_a_native_check_names_every_difference(pod_maker: PodMaker) -> None:
     assert wiring.check(worker, pod) == [f"{host} is missing on C0w1", "eth0 is missing in the pod"]
 
 
+@pytest.mark.parametrize("damage", ["route", "address", "down", "detached", "pair"])
+def test_a_repaired_pod_keeps_its_address(wiring: PodNetwork, pod_maker: PodMaker, damage: str) -> None:
+    worker = pod_maker.worker()
+    pod, other = pod_maker.pod(worker, "c1"), pod_maker.pod(worker, "c2")
+    before = wiring.repair(worker, pod)
+    assert wiring.add(worker, other).ip == "11.15.64.3"
+    with Netlink.in_namespace(pod.namespaces) as inside:
+        eth0 = inside.link("eth0")
+        assert eth0 is not None
+        if damage == "route":
+            inside.apply([delete_route("default")])
+        elif damage == "address":
+            inside.apply([delete_address(eth0.index, f"{before.ip}/20"), set_link("eth0", mtu=1300)])
+        elif damage == "down":
+            inside.apply([set_link("eth0", up=False), set_link("lo", up=False)])
+        elif damage == "detached":
+            worker.netlink.apply([set_link(before.host_interface, master=0)])
+        else:
+            inside.apply([delete_link("eth0")])
+    assert wiring.check(worker, pod) != []
+    after = wiring.repair(worker, pod)
+    assert (after.ip, after.gateway, after.mtu) == (before.ip, before.gateway, before.mtu)
+    assert wiring.check(worker, pod) == []
+    if wiring.name == "plugins":  # its MAC has changed
+        run(["ip", "neigh", "flush", "all"], place=other.namespaces)
+    assert reaches(pod, "11.15.64.3")
+    assert reaches(other, before.ip)
+    assert reaches(pod, "127.0.0.1")
+    assert wiring.add(worker, pod_maker.pod(worker, "c3")).ip == "11.15.64.4"
+
+
 def test_a_deleted_bridge_comes_back_with_its_ports(wiring: PodNetwork, pod_maker: PodMaker) -> None:
     worker = pod_maker.worker()
     c1, c2 = pod_maker.pod(worker, "c1"), pod_maker.pod(worker, "c2")
@@ -250,6 +283,44 @@ def test_a_deleted_bridge_comes_back_with_its_ports(wiring: PodNetwork, pod_make
     for ip in ("11.15.64.1", wired[1].ip, wired[0].ip):
         assert reaches(c1, ip), ip
     assert wiring.check(worker, c1) == []
+
+
+def test_pods_come_and_go_while_the_bridge_is_torn_down(pod_maker: PodMaker) -> None:
+    wiring, worker = make_wiring("native"), pod_maker.worker()
+    pods = [pod_maker.pod(worker, f"c{number}") for number in range(40)]
+    over = threading.Event()
+
+    def tear_down() -> None:
+        while not over.wait(0.005):
+            worker.netlink.apply([delete_link(BRIDGE)])
+            try:
+                wiring.ensure_bridge(worker)
+            except KernelError as error:  # a pod that is being added made the bridge at the same moment
+                if error.errno not in (errno.EEXIST, errno.ENODEV):
+                    raise
+
+    def come_and_go(pod: PodPlace) -> Wired:
+        while True:
+            try:
+                wiring.add(worker, pod)
+                wiring.remove(worker, pod)
+                return wiring.add(worker, pod)
+            except KernelError:  # the bridge went away in the middle; a kubelet tries again
+                wiring.remove(worker, pod)
+
+    vandal = threading.Thread(target=tear_down)
+    vandal.start()
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            wired = list(threads.map(come_and_go, pods))
+    finally:
+        over.set()
+        vandal.join()
+    wiring.ensure_bridge(worker)
+    assert wiring.ensure_bridge(worker) == []
+    assert len({one.ip for one in wired}) == len(pods)
+    assert [wiring.check(worker, pod) for pod in pods] == [[]] * len(pods)
+    assert reaches(pods[0], wired[-1].ip)
 
 
 def test_the_next_pod_brings_a_deleted_bridge_back(wiring: PodNetwork, pod_maker: PodMaker) -> None:

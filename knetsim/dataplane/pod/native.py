@@ -162,10 +162,7 @@ class NativeWiring:
             inside.apply(build_network(worker, link.index, address))
             write_sysctl(worker.namespaces, {_HOST_SETTING.format(host): "0"}, missing_ok=True)
             self._attach(worker, pod, pods, address)
-            # Now that both ends are up there is a carrier; the bridge has one with its first port.
-            worker.netlink.settle_carrier(host)
-            worker.netlink.settle_carrier(BRIDGE)
-            inside.settle_carrier(POD_INTERFACE)
+            self._settle(worker, pod, inside)
         return Wired(str(address), str(worker.lease.gateway.ip), link.mac, host, link.mtu)
 
     @staticmethod
@@ -192,6 +189,13 @@ class NativeWiring:
             self.ensure_bridge(worker)
             worker.netlink.apply(build_port(pod, pods.bridge_index, address))
 
+    @staticmethod
+    def _settle(worker: WorkerPlace, pod: PodPlace, inside: Netlink) -> None:
+        """Now that both ends are up there is a carrier; the bridge has one with its first port."""
+        worker.netlink.settle_carrier(host_interface(pod))
+        worker.netlink.settle_carrier(BRIDGE)
+        inside.settle_carrier(POD_INTERFACE)
+
     def adopt(self, worker: WorkerPlace, pod: PodPlace) -> Wired | None:
         """Take over a pod from what the kernel shows: its eth0, its address, its end on the worker."""
         with Netlink.in_namespace(pod.namespaces) as inside:
@@ -206,6 +210,25 @@ class NativeWiring:
         pods.wired[pod.uid] = wired
         if not pods.bridge_index:
             self.ensure_bridge(worker)
+        return wired
+
+    def repair(self, worker: WorkerPlace, pod: PodPlace) -> Wired:
+        """Ask for everything again, which changes only what differs; the pair is made again if an end is gone."""
+        pods = self._pods(worker)
+        wired = pods.wired.get(pod.uid)
+        if wired is None:
+            return self.add(worker, pod)
+        address = IPv4Address(wired.ip)
+        with Netlink.in_namespace(pod.namespaces) as inside:
+            eth0 = inside.link(POD_INTERFACE)
+            if eth0 is not None and eth0.kind == "veth" and worker.netlink.link(wired.host_interface) is not None:
+                settings = [netlink.set_link(eth0.index, mtu=wired.mtu, mac=wired.mac), netlink.set_link("lo", up=True)]
+                inside.apply(settings + build_network(worker, eth0.index, address))
+                self._attach(worker, pod, pods, address)
+                self._settle(worker, pod, inside)
+                return wired
+            inside.apply([netlink.delete_link(POD_INTERFACE)])
+        wired = pods.wired[pod.uid] = self._wire(worker, pod, pods, address)
         return wired
 
     def remove(self, worker: WorkerPlace, pod: PodPlace) -> None:

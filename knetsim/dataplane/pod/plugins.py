@@ -27,7 +27,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from ipaddress import ip_interface
+from ipaddress import IPv4Address, IPv6Address, ip_interface
 from pathlib import Path
 
 from knetsim.dataplane.overlay.subnet_file import NAME as SUBNET_FILE
@@ -53,14 +53,15 @@ def build_conflist(worker_directory: str) -> str:
     return json.dumps({"name": NETWORK, "cniVersion": CNI_VERSION, "plugins": [flannel]}, indent=2) + "\n"
 
 
-def build_attachment(pod: PodPlace) -> Attachment:
-    """The pod as CNI names it; the arguments are those of a Kubernetes container runtime."""
+def build_attachment(pod: PodPlace, ip: str = "") -> Attachment:
+    """The pod as CNI names it; the arguments are those of a Kubernetes container runtime. host-local gives it `ip`."""
     args = (
         ("IgnoreUnknown", "1"),
         ("K8S_POD_NAMESPACE", pod.namespace),
         ("K8S_POD_NAME", pod.pod),
         ("K8S_POD_INFRA_CONTAINER_ID", pod.uid),
         ("K8S_POD_UID", pod.uid),
+        *([("IP", ip)] if ip else []),
     )
     return Attachment(pod.uid, pod.netns_path, POD_INTERFACE, args)
 
@@ -92,7 +93,9 @@ class PluginWiring:
 
     def add(self, worker: WorkerPlace, pod: PodPlace) -> Wired:
         """ADD; CniError with the plugin's own words, after a DEL, and kept under the worker's cni/results."""
-        attachment = build_attachment(pod)
+        return self._add(worker, pod, build_attachment(pod))
+
+    def _add(self, worker: WorkerPlace, pod: PodPlace, attachment: Attachment) -> Wired:
         cache = self._cache(worker)
         conflist = ensure_conflist(worker)
         if cache.read(attachment) is not None:
@@ -142,6 +145,14 @@ class PluginWiring:
             return [f"{error.plugin}: {error.why}"]
         return []
 
+    def repair(self, worker: WorkerPlace, pod: PodPlace) -> Wired:
+        """DEL and ADD, asking for the same address."""
+        kept = self._cache(worker).read(build_attachment(pod))
+        if kept is None:
+            return self.add(worker, pod)
+        self.remove(worker, pod)
+        return self._add(worker, pod, build_attachment(pod, str(_read_address(worker, pod, kept[1])[0])))
+
     def remove(self, worker: WorkerPlace, pod: PodPlace) -> None:
         """DEL with the configuration and the result of the ADD; after a CniError it can be tried again."""
         attachment = build_attachment(pod)
@@ -172,13 +183,18 @@ class PluginWiring:
         return ensure_bridge(worker, {interface["name"] for interface in outside} - {BRIDGE}, macs[-1])
 
 
-def _read_wired(worker: WorkerPlace, pod: PodPlace, result: Json) -> Wired:
-    """The result in our words, with what the kernel says of the interface; loopback is brought up on the way."""
+def _read_address(worker: WorkerPlace, pod: PodPlace, result: Json) -> tuple[IPv4Address | IPv6Address, str]:
+    """The address in a result, and its gateway."""
     try:
         address = result["ips"][0]
-        ip, gateway = ip_interface(address["address"]).ip, str(address.get("gateway", ""))
+        return ip_interface(address["address"]).ip, str(address.get("gateway", ""))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise KnetsimError(f"the CNI plugins gave pod {pod} no address", worker.name, json.dumps(result)) from error
+
+
+def _read_wired(worker: WorkerPlace, pod: PodPlace, result: Json) -> Wired:
+    """The result in our words, with what the kernel says of the interface; loopback is brought up on the way."""
+    ip, gateway = _read_address(worker, pod, result)
     with Netlink.in_namespace(pod.namespaces) as inside:
         inside.apply([netlink.set_link("lo", up=True)])
         link = inside.link(POD_INTERFACE)

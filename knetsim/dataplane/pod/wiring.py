@@ -75,6 +75,12 @@ class PodNetwork(Protocol):
     def check(self, worker: WorkerPlace, pod: PodPlace) -> list[str]:
         """What is not as `add` made it, in words; empty when all is well."""
 
+    def repair(self, worker: WorkerPlace, pod: PodPlace) -> Wired:
+        """Make what `check` finds wrong as `add` made it, with the same address, while the pod's processes live on.
+
+        A pod that is not wired gets an address as with `add`.
+        """
+
     def remove(self, worker: WorkerPlace, pod: PodPlace) -> None:
         """Unwire the pod: on return its address answers no more and is free. What is gone is fine; twice is once."""
 

@@ -94,11 +94,7 @@ def add_route(
 def delete_route(dst: str, *, via: str | None = None, index: int = 0) -> Request:
     """Take away the first route of the main table to `dst` that matches what is given."""
     address, length = wire.packed_cidr(dst)
-    parts = [
-        wire.RTMSG.pack(
-            wire.AF_INET, length, 0, 0, wire.RT_TABLE_MAIN, 0, wire.SCOPES["nowhere"], 0, 0
-        )
-    ]
+    parts = [wire.RTMSG.pack(wire.AF_INET, length, 0, 0, wire.RT_TABLE_MAIN, 0, wire.SCOPES["nowhere"], 0, 0)]
     if length:
         parts.append(wire.attribute(wire.RTA_DST, address))
     if via is not None:
