@@ -20,6 +20,7 @@ from knetsim.dataplane.underlay import BridgeSwitch, HostNode, Underlay
 from knetsim.errors import NotReady
 from knetsim.node.etcd import CLIENT_PORT, EtcdMember, client_url, read_health
 from knetsim.node.kubelet import Kubelet, KubeletWorker
+from knetsim.node.kubelet.events import EventQueue
 from knetsim.node.pod_network import PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
@@ -72,6 +73,7 @@ class ClusterAssembly:
         self.pods: Informer | None = None
         self._store: EtcdStore | None = None
         self._events: EventRecorder | None = None
+        self._event_queue = EventQueue()
         self._kubelet: Kubelet | None = None
 
     @property
@@ -181,6 +183,7 @@ class ClusterAssembly:
         self._store = EtcdStore(self.etcd)
         ensure_namespaces(self._store)
         self._events = EventRecorder(self._store, "knetsim")
+        self._event_queue.start()
         self.nodes, self.pods = Informer(self._store, "Node"), Informer(self._store, "Pod")
         for informer in (self.nodes, self.pods):
             informer.start()
@@ -210,6 +213,7 @@ class ClusterAssembly:
             [client_url(member.address) for member in self.members],
             self._parts.supervisor,
             repair=self._parts.repair,
+            tell=self._network_repaired,
         )
         self.network.start()
         self.network.wait_ready(NETWORK_DEADLINE)
@@ -250,6 +254,7 @@ class ClusterAssembly:
             self._kubelet.stop()
         if self.network is not None:
             self.network.stop()
+        self._event_queue.stop()
         for informer in (self.nodes, self.pods):
             if informer is not None:
                 informer.stop()
@@ -258,15 +263,20 @@ class ClusterAssembly:
         for member in self.members:
             self._parts.supervisor.stop(member.daemon_name)
 
+    def _network_repaired(self, host: str, message: str) -> None:
+        self._record(host, "NetworkRepaired", message)
+
     def daemon_ended(self, host: str, daemon: Daemon) -> None:
         """Tell, as an Event, that a daemon ended and is started again."""
-        involved = {"kind": "Node", "apiVersion": "v1", "metadata": {"name": names.node_name(host)}}
         program = daemon.spec.name.partition("/")[2]
-        if self._events is None:
-            return  # it ended before there was a store to tell it to; the status shows it
-        self._events.record(
-            involved, "DaemonEnded", f"{program} ended ({daemon.last_exit}); it is started again", type=WARNING
-        )
+        self._record(host, "DaemonEnded", f"{program} ended ({daemon.last_exit}); it is started again")
+
+    def _record(self, host: str, reason: str, message: str) -> None:
+        events = self._events
+        if events is not None:  # before there is a store to tell it to, the status shows it
+            involved = {"kind": "Node", "apiVersion": "v1", "metadata": {"name": names.node_name(host)}}
+            # not by this thread, which may be the one that is to start etcd again
+            self._event_queue.put(lambda: events.record(involved, reason, message, type=WARNING))
 
 
 def find_programs() -> Programs:

@@ -121,5 +121,6 @@ class EtcdMember(HostNode):
             log=directory / "etcd.log",
             place=self.place,
             cwd=str(directory),
+            stale=[Path(names.etcd_socket(self.name))],
             env={"PATH": "/usr/bin:/bin", **_ARM_CONSENT.get(platform.machine(), {})},
         )

@@ -10,7 +10,7 @@ a flanneld costs 60 MB and a CNI chain 20 ms a pod.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -19,18 +19,18 @@ from typing import Any
 from knetsim import names
 from knetsim.api.etcd import Etcd
 from knetsim.dataplane.overlay.agent import OverlayAgent
-from knetsim.dataplane.overlay.backend import choose_backend
 from knetsim.dataplane.overlay.flannel_log import NAME as LOG_NAME
 from knetsim.dataplane.overlay.flanneld import build_argv
 from knetsim.dataplane.overlay.lease import VXLAN, Backend, NetworkConfig
-from knetsim.dataplane.overlay.lease_store import ensure_network_config
+from knetsim.dataplane.overlay.lease_store import ensure_network_config, list_leases
 from knetsim.dataplane.overlay.masquerade import build_masquerade
-from knetsim.dataplane.overlay.readiness import wait_ready
-from knetsim.dataplane.overlay.state import Underlay, read_state
+from knetsim.dataplane.overlay.readiness import read_status, wait_ready
+from knetsim.dataplane.overlay.state import Underlay
 from knetsim.dataplane.overlay.subnet_file import read_subnet_file
 from knetsim.dataplane.overlay.worker import OverlayStatus, OverlayWorker
 from knetsim.dataplane.pod import NativeWiring, PluginWiring, PodNetwork, WorkerPlace
 from knetsim.errors import MissingTool, NotReady
+from knetsim.node.flanneld_watch import FlanneldWatch
 from knetsim.node.worker import Worker
 from knetsim.system.daemon import DaemonSpec, Supervisor
 from knetsim.system.nft import apply_nft
@@ -99,12 +99,16 @@ class PodNetworkAgents:
         supervisor: Supervisor,
         *,
         repair: bool,
+        tell: Callable[[str, str], None],
     ) -> None:
-        """`endpoints` are the client URLs by which flanneld reaches etcd from the workers."""
+        """`endpoints` are the client URLs by which flanneld reaches etcd from the workers; `tell(worker, message)` is
+        called when something had to be repaired."""
         self.cluster, self.config, self.networks = cluster, config, list(networks)
         self._programs, self._etcd, self._endpoints = programs, etcd, list(endpoints)
         self._supervisor, self._repair = supervisor, repair
-        self._backend = choose_backend(config.backend)
+        real = [network.worker for network in networks if network.agent == FLANNELD]
+        workers = {f"{worker.name}/{FLANNELD}": _overlay_worker(worker) for worker in real}
+        self._watch = FlanneldWatch(cluster, etcd, config, workers, supervisor, tell)
         self._agent: OverlayAgent | None = None
         self._wirings: dict[str, PodNetwork] = {}
 
@@ -118,6 +122,8 @@ class PodNetworkAgents:
             if network.agent == FLANNELD:
                 self._start_flanneld(worker)
         self.start_agent()
+        if self._repair:
+            self._watch.start()
 
     def start_agent(self) -> None:
         """Start the embedded agent, where a worker has it."""
@@ -134,6 +140,7 @@ class PodNetworkAgents:
 
     def stop(self) -> None:
         """End all agents; the data path stays."""
+        self._watch.stop()
         self.stop_agent()
         for network in self.networks:
             self._supervisor.stop(f"{network.worker.name}/{FLANNELD}")
@@ -177,22 +184,11 @@ class PodNetworkAgents:
     def status(self) -> list[OverlayStatus]:
         """How far each worker's overlay is, whichever agent it has; of flanneld what the kernel shows."""
         rows = {status.worker: status for status in (self._agent.status() if self._agent else ())}
-        workers = [network.worker for network in self.networks]
-        return [rows.get(worker.name) or self._read_status(worker) for worker in workers]
-
-    def _read_status(self, worker: Worker) -> OverlayStatus:
-        file = read_subnet_file(Path(names.host_directory(worker.name)))
-        interface = self._backend.interface(_underlay(worker).interface)
-        observed = read_state(worker.netlink, interface, self.config.network)
-        return OverlayStatus(
-            worker=worker.name,
-            subnet=str(file.subnet) if file else "",
-            leases=len(observed.entries.routes),
-            revision=0,
-            repairs=0,
-            last_repair="",
-            error="" if file else "no subnet file yet",
-        )
+        absent = [network.worker for network in self.networks if network.worker.name not in rows]
+        if absent:
+            listing = list_leases(self._etcd)
+            rows |= {worker.name: read_status(_overlay_worker(worker), self.config, listing) for worker in absent}
+        return [rows[network.worker.name] for network in self.networks]
 
 
 def build_config(pod_network: Any) -> NetworkConfig:

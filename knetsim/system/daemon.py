@@ -29,7 +29,10 @@ STEADY_AFTER = 30.0
 
 @dataclass(frozen=True)
 class DaemonSpec:
-    """How a daemon is started: `name` is `C0e1/etcd` (host/program); `place` is where it runs, None for here."""
+    """How a daemon is started: `name` is `C0e1/etcd` (host/program); `place` is where it runs, None for here.
+
+    `stale` are files, such as UNIX sockets, that one that was killed leaves and that would keep the next from starting.
+    """
 
     name: str
     argv: Sequence[str]
@@ -37,6 +40,7 @@ class DaemonSpec:
     place: Namespaces | None = None
     cwd: str | None = None
     env: Mapping[str, str] | None = None
+    stale: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,14 @@ class Supervisor:
             if not daemon.ended.wait(grace):
                 raise NotReady(f"{name} did not end", why="it did not react to SIGKILL", hint="is its disk hanging?")
 
+    def restart(self, name: str) -> None:
+        """Have a daemon end and start anew, at once and not as a failure; one that is down is left to its back-off."""
+        with self._lock:
+            daemon = self._daemons.get(name)
+            if daemon is not None and daemon.process is not None:
+                daemon.backoff = 0.0
+                signal.pidfd_send_signal(daemon.pidfd, signal.SIGTERM)
+
     def get(self, name: str) -> Daemon | None:
         """The daemon of that name, or None."""
         with self._lock:
@@ -156,6 +168,8 @@ class Supervisor:
     def _spawn(self, daemon: Daemon) -> None:
         spec = daemon.spec
         spec.log.parent.mkdir(parents=True, exist_ok=True)
+        for path in spec.stale:
+            path.unlink(missing_ok=True)
         with spec.log.open("ab") as log:
             try:
                 with entered(spec.place) if spec.place else nullcontext():
@@ -211,7 +225,7 @@ class Supervisor:
             if self._clock() - daemon.started > STEADY_AFTER:
                 daemon.backoff = BACKOFF_FIRST
             daemon.due = self._clock() + daemon.backoff
-            daemon.backoff = min(daemon.backoff * 2, BACKOFF_LAST)
+            daemon.backoff = min(max(daemon.backoff * 2, BACKOFF_FIRST), BACKOFF_LAST)
         self._on_exit(daemon)
 
     def _start_due(self) -> None:

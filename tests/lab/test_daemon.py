@@ -82,6 +82,18 @@ def test_stop_waits_for_the_end_and_is_no_restart(watched: Watched, tmp_path: Pa
     watched.supervisor.stop("host/daemon")  # twice is once
 
 
+def test_a_restart_is_at_once_and_keeps_its_files_away(watched: Watched, tmp_path: Path) -> None:
+    stale = tmp_path / "socket"
+    script = f"test ! -e {stale} || exit 9; touch {stale}; echo started; exec sleep 1000"
+    wanted = DaemonSpec("host/daemon", ["sh", "-c", script], tmp_path / "log", stale=[stale])
+    watched.supervisor.start(wanted)
+    wait_until("log", lambda: "" if "started" in (tmp_path / "log").read_text() else "the first start", 10)
+    watched.supervisor.restart("host/daemon")
+    assert watched.ends.get(timeout=10) == "signal 15 (SIGTERM)"
+    watched.wait_restart("host/daemon", 1)
+    wait_until("log", lambda: "" if (tmp_path / "log").read_text().count("started") == 2 else "two starts", 10)
+
+
 def test_a_program_that_is_not_there(watched: Watched, tmp_path: Path) -> None:
     with pytest.raises(MissingTool, match="cannot start host/daemon"):
         watched.supervisor.start(DaemonSpec("host/daemon", ["/no/such/program"], tmp_path / "log"))
