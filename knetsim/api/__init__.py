@@ -1,0 +1,13 @@
+"""1 Accept: objects, what is checked before one is stored, and the store that all agents and surfaces share.
+
+    objects.py        the kinds as rows of a table; keys and bytes in etcd
+    checks.py         the words of checks → object_fields.py, pod_fields.py: the fields of each kind
+    accept.py         what happens to an object before it is stored → pods.py: defaults, updates, grace of Pods
+    store.py          the protocol Store → etcd_store.py, object_watch.py: straight on etcd, Kubernetes' own keys
+    etcd/             a client of all members of an etcd cluster
+    informer.py       one watch → a copy in memory, for all agents
+    events.py         what agents tell a learner about an object
+
+Commands that show it: `C0e1 etcdctl get /registry --prefix --keys-only`, `C0e1 etcdctl get /registry/pods/default/c1`,
+`C0e1 etcdctl watch /registry/pods --prefix`.
+"""

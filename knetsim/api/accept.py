@@ -23,32 +23,18 @@ from knetsim.errors import Conflict, ObjectError
 #: namespaces that are never deleted, as Kubernetes' NamespaceLifecycle admission has it
 LASTING_NAMESPACES = frozenset((names.DEFAULT_NAMESPACE, "kube-system", "kube-public"))
 
+#: what an update leaves as it was
 _KEPT_METADATA = (
     "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds",
     "generateName",
 )  # fmt: skip
+#: what a Pod's status keeps when its writer does not know it, as in Kubernetes: one is the store's, one may be older
 _KEPT_STATUS = ("qosClass", "observedGeneration")
 _GENERATED_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-_METADATA_FIELDS = frozenset(
-    (
-        "name",
-        "generateName",
-        "namespace",
-        "uid",
-        "resourceVersion",
-        "generation",
-        "creationTimestamp",
-        "deletionTimestamp",
-    )
-) | {
-    "deletionGracePeriodSeconds",
-    "labels",
-    "annotations",
-    "ownerReferences",
-    "finalizers",
-    "managedFields",
+_METADATA_FIELDS = frozenset((
+    *_KEPT_METADATA, "name", "namespace", "labels", "annotations", "ownerReferences", "finalizers", "managedFields",
     "selfLink",
-}
+))  # fmt: skip
 _TOP_FIELDS = frozenset(("kind", "apiVersion", "metadata"))
 _QUALIFIED_NAME = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$")
 _LABEL_VALUE = re.compile(r"^(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?$")
@@ -86,9 +72,6 @@ def accept_update(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
         metadata.pop(field, None)
         if field in before:
             metadata[field] = before[field]
-    if "deletionTimestamp" in before:
-        for finalizer in set(metadata.get("finalizers") or ()) - set(before.get("finalizers") or ()):
-            problems.add("metadata.finalizers", f"no finalizer ({finalizer}) can be added to what is being deleted")
     accepted = {**obj, "metadata": metadata}
     if kind.status:
         accepted.pop("status", None)
@@ -97,7 +80,11 @@ def accept_update(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
     if kind.name == "Namespace":  # its finalizers are the business of who empties it
         accepted["spec"] = current.get("spec", {})
     _check(kind, accepted, problems)
-    if kind.name == "Pod" and not problems:
+    problems.raise_any()
+    if "deletionTimestamp" in before:
+        for finalizer in set(metadata.get("finalizers", ())) - set(before.get("finalizers", ())):
+            problems.add("metadata.finalizers", f"no finalizer ({finalizer}) can be added to what is being deleted")
+    if kind.name == "Pod":
         pods.check_pod_update(accepted, current, problems)
     problems.raise_any()
     if kind.generation and accepted.get("spec") != current.get("spec"):
@@ -117,13 +104,9 @@ def accept_status(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
     _refuse_other_uid(metadata.get("uid") if isinstance(metadata, Mapping) else None, current["metadata"], obj)
     status = obj["status"]
     if kind.name == "Pod":
-        # Fields of the store and of the last writer that a writer who does not know them must not lose, as in
-        # Kubernetes.
         before = current.get("status", {})
-        status = {
-            **status,
-            **{field: before[field] for field in _KEPT_STATUS if field in before and not status.get(field)},
-        }
+        kept = {field: before[field] for field in _KEPT_STATUS if field in before and not status.get(field)}
+        status = {**status, **kept}
     return {**current, "status": status}
 
 
@@ -191,13 +174,10 @@ def finish_namespace(current: Object) -> Object:
 
 
 def _refuse_other_uid(uid: Any, metadata: Mapping[str, Any], obj: Mapping[str, Any]) -> None:
-    if uid and uid != metadata["uid"]:
-        raise Conflict(
-            "it is not the object that was meant",
-            describe(obj),
-            f"the uid is {metadata['uid']}, not {uid}",
-            "read it again",
-        )
+    present = metadata.get("uid")
+    if uid and uid != present:
+        why = f"the uid is {present}, not {uid}"
+        raise Conflict("it is not the object that was meant", describe(obj), why, "read it again")
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
@@ -283,10 +263,8 @@ def _complete_node(obj: Object, problems: Problems) -> None:
 
 
 def _complete_event(obj: Object, problems: Problems) -> None:
-    involved = obj.get("involvedObject")
-    if isinstance(involved, Mapping) and (involved.get("namespace") or names.DEFAULT_NAMESPACE) != obj["metadata"].get(
-        "namespace"
-    ):
+    involved, namespace = obj.get("involvedObject"), obj["metadata"].get("namespace")
+    if isinstance(involved, Mapping) and (involved.get("namespace") or names.DEFAULT_NAMESPACE) != namespace:
         problems.add("involvedObject.namespace", "must be the event's own namespace (`default` for what lives in none)")
 
 

@@ -116,13 +116,13 @@ class EtcdStore:
                 raise _conflict(obj, current, expected)
             return accept.accept_update(kind, obj, current)
 
-        return self._change(kind, name_of(obj), namespace_of(obj), change)
+        return self._change(kind, _given_name(obj), namespace_of(obj), change)
 
     def update_status(self, obj: Mapping[str, Any]) -> Object:
         """See Store."""
         kind = kind_of(obj)
         return self._change(
-            kind, name_of(obj), namespace_of(obj), lambda current: accept.accept_status(kind, obj, current)
+            kind, _given_name(obj), namespace_of(obj), lambda current: accept.accept_status(kind, obj, current)
         )
 
     def delete(
@@ -227,9 +227,9 @@ class EtcdStore:
 
     def _checked_namespace(self, key: str, stored: Stored | None, obj: Object) -> int:
         """The revision of a namespace that takes new objects; ObjectError when it does not."""
-        self._recent.drop(key)
         name = namespace_of(obj)
         if stored is None:
+            self._recent.drop(key)
             known = [name_of(item) for item in self.list("Namespace").items]
             hint = names.did_you_mean(name, known)
             raise ObjectError(f"there is no namespace {name!r}", describe(obj), hint=hint, field="metadata.namespace")
@@ -309,6 +309,13 @@ def _decoded(key: str, stored: Stored) -> Object:
         return decode(stored.value, stored.revision)
     except (ValueError, LookupError, TypeError) as error:
         raise KnetsimError("this key holds no object", key, str(error), f"etcdctl del {key}") from error
+
+
+def _given_name(obj: Mapping[str, Any]) -> str:
+    name = name_of(obj)
+    if not name:
+        raise ObjectError("metadata.name is missing", describe(obj), field="metadata.name")
+    return name
 
 
 def _namespace_key(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,10 @@ from etcd3 import etcdrpc
 
 from knetsim.api.etcd.members import LEADER_REQUIRED, Compacted, Member
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
+#: seconds of pause before all members are tried once more
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
+#: a stream that lived for so many seconds was no failure
+_LASTING = 1.0
 
 
 class KeyChange(NamedTuple):
@@ -36,6 +40,7 @@ class PrefixWatch:
         self._closed = threading.Event()
         self._lock = threading.Lock()  # between `close` and the opening of the next stream
         self._stream: Any = None
+        self._opened = 0.0
         self._failures, self._pause = 0, FIRST_PAUSE
 
     def __iter__(self) -> Iterator[list[KeyChange]]:
@@ -74,6 +79,7 @@ class PrefixWatch:
             if self._closed.is_set() or self._client_closed.is_set():
                 return None
             self._stream = self._members[self._index].watch(request, metadata=LEADER_REQUIRED)
+            self._opened = time.monotonic()
             return self._stream
 
     def _move_on(self) -> None:
@@ -83,6 +89,8 @@ class PrefixWatch:
         if stream is not None:
             stream.cancel()  # when etcd has ended only the watch; harmless when the stream is over
         self._index = (self._index + 1) % len(self._members)
+        if time.monotonic() - self._opened > _LASTING:
+            self._failures, self._pause = 0, FIRST_PAUSE
         self._failures += 1
         if self._failures >= len(self._members):
             self._closed.wait(self._pause)
@@ -92,7 +100,6 @@ class PrefixWatch:
         if answer.compact_revision:
             self.close()
             raise Compacted(self._prefix, int(answer.compact_revision))
-        self._failures, self._pause = 0, FIRST_PAUSE
         changes = [
             KeyChange(event.kv.key.decode(), event.kv.value if event.type == 0 else None, event.kv.mod_revision)
             for event in answer.events
@@ -102,6 +109,7 @@ class PrefixWatch:
             # Not the revision in the answer's header: while etcd catches up with the past, that is ahead of what it has
             # told. All changes of one revision come in one answer, so the next one is free of what was told.
             self._next_revision = changes[-1].revision + 1
+            self._failures, self._pause = 0, FIRST_PAUSE
         return changes
 
 
