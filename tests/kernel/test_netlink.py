@@ -327,6 +327,8 @@ def test_a_fresh_namespace_has_lo_and_nothing_else(places: Places, sockets: Sock
     assert [(link.name, link.index, link.up) for link in netlink.links()] == [("lo", 1, False)]
     assert netlink.link("eth0") is None
     assert netlink.link(5) is None
+    assert netlink.index("lo") == 1
+    assert netlink.index("eth0") is None
     assert netlink.addresses() == netlink.routes() == netlink.neighbours() == netlink.fdb() == []
     assert netlink.routes(table=100) == []
 

@@ -108,8 +108,10 @@ def _ensure_device(worker: WorkerPlace, mac: str) -> tuple[Link, list[str]]:
 
 def _add_bridge(worker: WorkerPlace, mac: str) -> Link:
     worker.netlink.apply([netlink.add_bridge(BRIDGE, mtu=worker.lease.mtu, mac=mac, up=False)])
-    # Routes of its neighbours are not for it to take; the plugin writes this too, before the bridge goes up.
-    write_sysctl(worker.namespaces, {f"net/ipv6/conf/{BRIDGE}/accept_ra": "0"}, missing_ok=True)
+    # Neither the bridge nor its ports shall take routes from neighbours. The plugin writes this for each before it goes
+    # up; the default, for those that are made from now on, spares a write per pod.
+    names = (f"net/ipv6/conf/{BRIDGE}/accept_ra", "net/ipv6/conf/default/accept_ra")
+    write_sysctl(worker.namespaces, dict.fromkeys(names, "0"), missing_ok=True)
     bridge = worker.netlink.link(BRIDGE)
     if bridge is None:
         raise NotFound(f"the bridge {BRIDGE} vanished as soon as it was made", worker.name)

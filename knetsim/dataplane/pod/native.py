@@ -4,7 +4,7 @@ What the chain (flannel, bridge, host-local) does, in three programs and about 2
 pair whose one end `eth0` is in the pod and whose other end is a port of the worker's bridge, gives eth0 the address,
 routes to the pod network and to everything else through the bridge, and some settings. A test wires one pod each way
 and compares.
-Ours: the same in three batches of netlink messages and two files under /proc/sys, in about a millisecond, most of which
+Ours: the same in three batches of netlink messages and a file under /proc/sys, in about a millisecond, most of which
 the kernel needs for the pair and for the port.
 
 How it differs, on purpose:
@@ -41,9 +41,8 @@ from knetsim.system.netlink import Netlink, Request
 from knetsim.system.sysctl import write_sysctl
 
 _GONE = frozenset({errno.ENODEV})
-#: do not wait for IPv6's duplicate address detection; take no routes from neighbours: as the bridge plugin sets them
+#: do not wait for IPv6's duplicate address detection, as the bridge plugin sets it
 _POD_SETTINGS = {f"net/ipv6/conf/{POD_INTERFACE}/accept_dad": "0"}
-_HOST_SETTING = "net/ipv6/conf/{}/accept_ra"
 
 
 def host_interface(pod: PodPlace) -> str:
@@ -150,20 +149,19 @@ class NativeWiring:
         return wired
 
     def _wire(self, worker: WorkerPlace, pod: PodPlace, pods: _WorkerPods, address: IPv4Address) -> Wired:
-        host = host_interface(pod)
         if not pods.bridge_index:
             self.ensure_bridge(worker)
         with Netlink.in_namespace(pod.namespaces) as inside:
             self._add_pair(worker, pod, inside, address)
-            link = inside.link(POD_INTERFACE)
-            if link is None:
+            index = inside.index(POD_INTERFACE)
+            if index is None:
                 raise NotFound(f"{POD_INTERFACE} of pod {pod} vanished as soon as it was made", worker.name)
             write_sysctl(pod.namespaces, _POD_SETTINGS, missing_ok=True)
-            inside.apply(build_network(worker, link.index, address))
-            write_sysctl(worker.namespaces, {_HOST_SETTING.format(host): "0"}, missing_ok=True)
+            inside.apply(build_network(worker, index, address))
             self._attach(worker, pod, pods, address)
             self._settle(worker, pod, inside)
-        return Wired(str(address), str(worker.lease.gateway.ip), link.mac, host, link.mtu)
+        gateway = str(worker.lease.gateway.ip)
+        return Wired(str(address), gateway, build_mac(address), host_interface(pod), worker.lease.mtu)
 
     @staticmethod
     def _add_pair(worker: WorkerPlace, pod: PodPlace, inside: Netlink, address: IPv4Address) -> None:
