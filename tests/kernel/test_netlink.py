@@ -329,6 +329,7 @@ def test_a_fresh_namespace_has_lo_and_nothing_else(places: Places, sockets: Sock
     assert netlink.link(5) is None
     assert netlink.index("lo") == 1
     assert netlink.index("eth0") is None
+    assert netlink.index("a-name-that-is-too-long") is None
     assert netlink.addresses() == netlink.routes() == netlink.neighbours() == netlink.fdb() == []
     assert netlink.routes(table=100) == []
 

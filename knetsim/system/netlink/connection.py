@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 from knetsim.errors import KernelError
+from knetsim.names import INTERFACE_NAME_MAX
 from knetsim.system.netlink import decode, wire
 from knetsim.system.netlink.decode import Address, FdbEntry, Link, Neighbour, Route
 from knetsim.system.netlink.wire import Request
@@ -182,7 +183,11 @@ class Netlink:
                     return refusals
 
     def _receive(self) -> Iterator[_Message]:
-        return messages(self._buffer[: self._socket.recv_into(self._buffer)])
+        try:
+            return messages(self._buffer[: self._socket.recv_into(self._buffer)])
+        except BlockingIOError as error:
+            why = f"no answer in {_ANSWER_SECONDS} s"
+            raise KernelError("a netlink request", error.errno, why, where=self.name) from error
 
     def _error(self, request: Request, refusal: _Refusal, count: int) -> KernelError:
         why = refusal.why if count == 1 else f"{refusal.why}; and {count - 1} more of this batch"
@@ -242,6 +247,8 @@ class Netlink:
 
     def index(self, name: str) -> int | None:
         """The index of the interface `name`, or None; an ioctl, twenty times as fast as `link`."""
+        if len(name) > INTERFACE_NAME_MAX:
+            return None
         try:
             answer = fcntl.ioctl(self._socket, _SIOCGIFINDEX, _IFREQ_INDEX.pack(name.encode(), 0))
         except OSError as error:
