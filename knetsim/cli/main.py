@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
+from knetsim.cli.bench import bench
 from knetsim.cli.terminal import Output
 from knetsim.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, KnetsimError, NotFound, UsageError
 from knetsim.names import did_you_mean
@@ -226,6 +227,7 @@ def _add_reports() -> None:
 
 
 _add_reports()
+cli.add_command(bench)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

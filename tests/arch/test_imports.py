@@ -43,7 +43,7 @@ _RESERVED: dict[str, tuple[str, ...]] = {
     "ctypes": ("system/",),
     "multiprocessing": (),
     "pty": ("system/",),
-    "mininet": ("dataplane/underlay", "node/worker.py", "node/etcd.py", "cli/shell.py"),
+    "mininet": ("dataplane/underlay", "node/worker.py", "node/etcd.py", "cli/shell.py", "bench/mininet_floor.py"),
     "print": ("cli/",),
     "exit": ("cli/",),
     "quit": ("cli/",),

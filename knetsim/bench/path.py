@@ -1,0 +1,157 @@
+"""`bench path`: what the packets' way from pod to pod across workers carries, and how soon an answer is there.
+
+The simulation and the same path made by hand stand side by side in one sandbox and are measured in turn, A B B A, so
+that whatever else the machine does hits both. Throughput is iperf3's (TCP, one and four streams), the answer time that
+of requests of one byte over one TCP connection (`roundtrip.py`), each by programs of their own in the pods.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from knetsim.bench import roundtrip
+from knetsim.bench.apart import run_simulation
+from knetsim.bench.figures import Figure, Samples, Target, Unit
+from knetsim.bench.floor import Floor
+from knetsim.bench.layout import Layout
+from knetsim.bench.plan import Plan, Tell
+from knetsim.bench.scenarios import build_scenario
+from knetsim.errors import CommandError
+from knetsim.names import DEFAULT_NAMESPACE
+from knetsim.simulation import Simulation
+from knetsim.system.netns import Namespaces, entered
+from knetsim.system.programs import require_program
+from knetsim.system.run import run
+from knetsim.system.wait import wait_until
+
+PATH_RATIO = 0.97
+IPERF_SECONDS = 3
+ROUND_TRIPS = 5000
+_PORT = 5201
+_DEADLINE = 60.0
+_GBIT = 1e9
+OURS, BY_HAND = "simulation", "by hand"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Two pods on different workers: their places, and the address of the one that serves."""
+
+    client: Namespaces
+    server: Namespaces
+    address: str
+
+
+#: what is measured: id, words, unit, streams (0: round trips)
+_MEASURES: tuple[tuple[str, str, Unit, int], ...] = (
+    ("path-tcp-1", "throughput pod → pod across workers, 1 TCP stream", "Gbit/s", 1),
+    ("path-tcp-4", "throughput pod → pod across workers, 4 TCP streams", "Gbit/s", 4),
+    ("path-roundtrip", "request and answer over TCP, pod → pod across workers", "µs", 0),
+)
+
+
+def measure_path(plan: Plan, directory: Path, tell: Tell) -> list[Figure]:
+    """Throughput and answer time beside those of the path made by hand. MissingTool without iperf3."""
+    require_program("iperf3")
+    scenario = directory / "path.yaml"
+    scenario.write_text(build_scenario(plan.workers, agent="embedded", cni="native"))
+    tell(f"path between two of {plan.workers} workers: {plan.runs} runs of {len(_MEASURES)} measures, each side")
+    samples = run_simulation(scenario, lambda simulation: _take_turns(simulation, plan, directory))
+    return [_build_figure(name, what, unit, samples[name]) for name, what, unit, _ in _MEASURES]
+
+
+def _build_figure(name: str, what: str, unit: Unit, samples: dict[str, list[float]]) -> Figure:
+    return Figure(
+        name=name,
+        what=what,
+        unit=unit,
+        measured=Samples.of(samples[OURS]),
+        floor=Samples.of(samples[BY_HAND]),
+        against="the same path made by hand with `ip`",
+        target=Target("≥", PATH_RATIO, of="ratio") if unit == "Gbit/s" else None,
+    )
+
+
+def _take_turns(simulation: Simulation, plan: Plan, directory: Path) -> dict[str, dict[str, list[float]]]:
+    """Inside the sandbox: every measure for both sides, run after run; the side that begins alternates too."""
+    with ExitStack() as stack:
+        floor = Floor([Layout(plan.workers, 2)], directory / "path-floor")
+        stack.callback(floor.close)
+        floor.build()
+        sides = {OURS: _create_pods(simulation, stack), BY_HAND: _open_pods(floor, stack)}
+        samples: dict[str, dict[str, list[float]]] = {name: {side: [] for side in sides} for name, *_ in _MEASURES}
+        for number in range(plan.runs):
+            order = list(sides) if number % 2 == 0 else list(reversed(sides))
+            for name, _, _, streams in _MEASURES:
+                for side in order:
+                    samples[name][side].append(_measure(sides[side], streams))
+        return samples
+
+
+def _create_pods(simulation: Simulation, stack: ExitStack) -> _Ends:
+    cluster = simulation.clusters[0]
+    cluster.create_pod("client", worker=cluster.workers[0])
+    address = cluster.create_pod("server", worker=cluster.workers[1])
+    places = [cluster.kubelet.exec_place(DEFAULT_NAMESPACE, name) for name in ("client", "server")]
+    for place in places:
+        stack.callback(place.close)
+    return _Ends(places[0], places[1], address)
+
+
+def _open_pods(floor: Floor, stack: ExitStack) -> _Ends:
+    pods = list(floor.layouts[0].pod_hosts())
+    places = [floor.open(pod.name) for pod in pods]
+    for place in places:
+        stack.callback(place.close)
+    return _Ends(places[0], places[1], str(pods[1].address))
+
+
+def _measure(ends: _Ends, streams: int) -> float:
+    if streams:
+        return measure_throughput(ends, streams)
+    program = [sys.executable, "-I", "-S", roundtrip.__file__]
+    output = _serve_and_ask(
+        ends, [*program, "serve", str(_PORT)], [*program, "ask", ends.address, str(_PORT), str(ROUND_TRIPS)]
+    )
+    return float(json.loads(output)["median"]) * 1e6
+
+
+def measure_throughput(ends: _Ends, streams: int) -> float:
+    """Gbit/s that the server received in IPERF_SECONDS."""
+    server = ["iperf3", "--server", "--one-off", "--port", str(_PORT)]
+    client = ["iperf3", "--client", ends.address, "--port", str(_PORT), "--json"]
+    output = _serve_and_ask(ends, server, [*client, "--time", str(IPERF_SECONDS), "--parallel", str(streams)])
+    return float(json.loads(output)["end"]["sum_received"]["bits_per_second"]) / _GBIT
+
+
+def _serve_and_ask(ends: _Ends, server: list[str], client: list[str]) -> str:
+    """Run a server that serves one client, and that client; what the client printed."""
+    with ThreadPoolExecutor(1, "server") as pool:
+        serving = pool.submit(run, server, place=ends.server, timeout=_DEADLINE, cwd="/")
+
+        def missing() -> str:
+            if serving.done():
+                serving.result()  # raises what it failed with
+                raise CommandError(server, 0, "it ended before anybody asked")
+            return "" if is_listening(ends.server, _PORT) else f"a listener on port {_PORT}"
+
+        wait_until(server[0], missing, _DEADLINE)
+        output = run(client, place=ends.client, timeout=_DEADLINE, cwd="/").output
+        serving.result(_DEADLINE)
+        return output
+
+
+def is_listening(place: Namespaces, port: int) -> bool:
+    """Whether a TCP socket listens on `port` in that network namespace."""
+    text = ""
+    with entered(place):
+        for file in ("tcp", "tcp6"):
+            path = Path(f"/proc/thread-self/net/{file}")
+            text += path.read_text() if path.exists() else ""
+    rows = [line.split() for line in text.splitlines()]
+    return any(row[3] == "0A" and row[1].endswith(f":{port:04X}") for row in rows if len(row) > 3)

@@ -1,0 +1,63 @@
+"""Scenarios to measure, as text: a cluster of any size, and existing ones with other parts; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PAUSE_IMAGE = "registry.k8s.io/pause:3.10"
+
+
+def build_scenario(
+    workers: int | Sequence[dict[str, Any]], *, agent: str, cni: str, manifests: str | None = None
+) -> str:
+    """One cluster with `workers` workers (a number, or a list as in a scenario), pods from the file `manifests`."""
+    cluster = {
+        "name": "C0",
+        "workers": workers if isinstance(workers, int) else list(workers),
+        "podNetwork": {"agent": agent, "cni": cni},
+    }
+    spec: dict[str, Any] = {"clusters": [cluster]}
+    if manifests is not None:
+        spec["manifests"] = [manifests]
+    return _document({"apiVersion": "knetsim.io/v1", "kind": "Scenario", "metadata": {"name": "bench"}, "spec": spec})
+
+
+def build_pods(count: int) -> str:
+    """`count` pods p1, p2 … that only hold their network; nobody says on which worker."""
+    return "---\n".join(_document(build_pod(f"p{number}")) for number in range(1, count + 1))
+
+
+def build_pod(name: str, node: str | None = None) -> dict[str, Any]:
+    """One such pod, on the Node `node` if that is given."""
+    spec: dict[str, Any] = {"containers": [{"name": "pause", "image": PAUSE_IMAGE}]}
+    if node is not None:
+        spec["nodeName"] = node
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def write_scenario(directory: Path, workers: int, pods: int, *, agent: str = "embedded", cni: str = "native") -> Path:
+    """A scenario of that size with its manifests, in files of `directory`; the scenario's."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if pods:
+        (directory / "pods.yaml").write_text(build_pods(pods))
+    scenario = directory / "scenario.yaml"
+    scenario.write_text(build_scenario(workers, agent=agent, cni=cni, manifests="pods.yaml" if pods else None))
+    return scenario
+
+
+def change_parts(text: str, directory: Path, *, agent: str, cni: str) -> str:
+    """The scenario `text`, found in `directory`, with this agent and wiring in all its clusters."""
+    document = yaml.safe_load(text)
+    for cluster in document["spec"]["clusters"]:
+        cluster["podNetwork"] = {**cluster.get("podNetwork", {}), "agent": agent, "cni": cni}
+    manifests = document["spec"].get("manifests", [])
+    document["spec"]["manifests"] = [str(directory / entry) for entry in manifests]
+    return _document(document)
+
+
+def _document(value: dict[str, Any]) -> str:
+    return yaml.safe_dump(value, sort_keys=False)
