@@ -3,8 +3,8 @@
 Level, not edge: a key only says that there is a reason to look, so a hundred reasons that come while the key waits are
 one look, and a reason that comes during a look is one more look after it. Several threads serve a queue, but never one
 key at the same time. What fails is told (`on_failure`: an Event on the object), tried again after a back-off that
-doubles, and does not hold up other keys. Every `resync_seconds` all keys are looked at again, spread over the period, so
-that what was changed behind the agent's back is noticed. As client-go's workqueue under Kubernetes' controllers.
+doubles, and does not hold up other keys. Every `resync_seconds` all keys are looked at again, spread over the period,
+so that what was changed behind the agent's back is noticed. As client-go's workqueue under Kubernetes' controllers.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class WorkQueue:
         return min(max(self._entries[key].pause * 2, self._first_pause), self._longest_pause)
 
     def done(self, key: str, now: float, *, requeue_after: float | None = None, failed: bool = False) -> None:
-        """The look at `key` has ended; the next is due after `requeue_after` seconds, or after a back-off if it failed."""
+        """The look at `key` has ended; look again after `requeue_after` seconds, or after a back-off if it failed."""
         entry = self._entries[key]
         entry.pause = self.next_pause(key) if failed else 0.0
         entry.running = False
@@ -177,7 +177,16 @@ class Loop:
     def wait_idle(self, timeout: float) -> bool:
         """Wait until no key is waiting to be looked at now; False when that took longer than `timeout` seconds."""
         with self._idle:
-            return self._idle.wait_for(lambda: not self._queue.busy, timeout)
+            return self._idle.wait_for(lambda: not self._queue.busy and not self._is_due(), timeout)
+
+    def _is_due(self) -> bool:
+        """Whether there is something to look at by now."""
+        due = self._next_due()
+        return due is not None and due <= self._clock()
+
+    def _next_due(self) -> float | None:
+        """When there is something to look at, unless a reason comes before."""
+        return min((due for due in (self._queue.next_due(), self._next_resync) if due is not None), default=None)
 
     def _serve(self) -> None:
         while (key := self._take()) is not None:
@@ -189,8 +198,6 @@ class Loop:
                 self._tell(key, error)
             with self._changed:
                 self._queue.done(key, self._clock(), requeue_after=requeue_after, failed=failed)
-                if not self._queue.busy:
-                    self._idle.notify_all()
 
     def _tell(self, key: str, error: Exception) -> None:
         if not isinstance(error, KnetsimError | OSError):
@@ -209,11 +216,13 @@ class Loop:
                 now = self._clock()
                 self._resync(now)
                 key = self._queue.take(now)
+                if not self._queue.busy:
+                    self._idle.notify_all()
                 if key is not None:
                     self._changed.notify()  # another one watches the clock, and takes what else there is
                     return key
-                due = [moment for moment in (self._queue.next_due(), self._next_resync) if moment is not None]
-                self._changed.wait(max(0.0, min(due) - now) if due else None)
+                due = self._next_due()
+                self._changed.wait(None if due is None else max(0.0, due - now))
             return None
 
     def _resync(self, now: float) -> None:

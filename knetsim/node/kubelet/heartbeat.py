@@ -14,13 +14,14 @@ import logging
 import threading
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from knetsim.errors import KnetsimError
-from knetsim.node.loop import Clock
+from knetsim.node.loop import Clock, Loop
 
 BEAT_SECONDS = 10.0
+_TURN = "turn"  # the one key of the loop
 
 _log = logging.getLogger(__name__)
 
@@ -45,12 +46,13 @@ class Schedule:
         heapq.heappush(self._due, (now + self._every * (zlib.crc32(node.encode()) % 1000) / 1000, node))
 
     def take(self, now: float) -> list[str]:
-        """Those whose turn it is; their next one is a period later."""
+        """Those whose turn it is; their next turn is a period later."""
         nodes = []
         while self._due and self._due[0][0] <= now:
-            moment, node = heapq.heappop(self._due)
+            moment, node = self._due[0]
+            missed = (now - moment) // self._every  # what was missed is not made up for
+            heapq.heapreplace(self._due, (moment + self._every * (missed + 1), node))
             nodes.append(node)
-            heapq.heappush(self._due, (max(moment + self._every, now), node))
         return nodes
 
     def next_due(self) -> float | None:
@@ -59,8 +61,11 @@ class Schedule:
 
 
 class Heartbeat:
-    """A thread that beats for all Nodes. `renew` writes one Node's Lease; `regained` is called when a Node that did not
-    reach the store does again; `find_reachable` tells which of the Nodes do."""
+    """One thread that beats for all Nodes.
+
+    `find_reachable` tells which Nodes reach the store, `renew` writes one Node's Lease, `regained` is called with a Node
+    that reaches the store again.
+    """
 
     def __init__(
         self,
@@ -76,53 +81,44 @@ class Heartbeat:
         self._wall, self._steady = wall, steady
         self._schedule = Schedule(every)
         self._beats: dict[str, Beat] = {}
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._lock = threading.Lock()
+        self._loop = Loop("heartbeat", self._take_turns, self._note_failure, threads=1, clock=steady)
 
     def add(self, node: str) -> None:
         """Beat for this Node too; its Lease has just been written."""
-        with self._changed:
+        with self._lock:
             self._beats[node] = Beat(last=self._wall())
             self._schedule.add(node, self._steady())
-            self._changed.notify()
+        self._loop.add(_TURN)
 
     def start(self) -> None:
         """Begin to beat."""
-        self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
         """Cease to beat. Twice is once."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._loop.stop()
 
     def status(self) -> dict[str, Beat]:
         """What is known of each Node's heartbeat."""
-        with self._changed:
+        with self._lock:
             return {node: Beat(beat.reached, beat.last) for node, beat in self._beats.items()}
 
-    def _run(self) -> None:
-        while nodes := self._wait():
-            self.beat(nodes)
+    def _take_turns(self, _: str) -> float | None:
+        """Beat for those whose turn it is; the seconds until somebody's next turn."""
+        with self._lock:
+            nodes = self._schedule.take(self._steady())
+        self.beat(nodes)
+        with self._lock:
+            due = self._schedule.next_due()
+        return None if due is None else max(due - self._steady(), 0.0)
 
-    def _wait(self) -> list[str]:
-        """Whose turn it is, as soon as it is somebody's; nobody at the end."""
-        with self._changed:
-            while not self._stopping:
-                now = self._steady()
-                if nodes := self._schedule.take(now):
-                    return nodes
-                due = self._schedule.next_due()
-                self._changed.wait(None if due is None else due - now)
-            return []
+    def _note_failure(self, _: str, error: Exception, pause: float) -> None:
+        _log.warning("heartbeats are late by %g s: %s", pause, error)
 
-    def beat(self, nodes: Iterable[str]) -> None:
+    def beat(self, nodes: Sequence[str]) -> None:
         """One beat for each of the Nodes."""
-        nodes = list(nodes)
-        reached = self._find_reachable(nodes)
+        reached = self._find_reachable(nodes) if nodes else set()
         for node in nodes:
             beat = self._beats[node]
             if node not in reached:

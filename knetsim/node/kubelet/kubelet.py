@@ -150,6 +150,11 @@ class Kubelet:
         for run in self._runs.values():
             run.sandbox.release()
 
+    def look_at_clock(self) -> None:
+        """The clocks have jumped: a test's do."""
+        for loop in (self._loop, self._bridges):
+            loop.look_at_clock()
+
     # --- Nodes
 
     def add_worker(self, worker: KubeletWorker) -> None:

@@ -44,7 +44,7 @@ class PodSandbox:
         self._lock = threading.Lock()
         self._own: Namespaces | None = None
         self._view: int | None = None
-        self._visited = False
+        self._visited = self._has_files = False
         self._memory: set[str] = set()
 
     @property
@@ -65,7 +65,7 @@ class PodSandbox:
     # --- opening, repairing, closing
 
     def open(self) -> None:
-        """Make the namespace, have it wired, write the files; errors of the wiring. Half of it may be there already."""
+        """Make the namespace and have it wired; errors of the wiring. Half of it may be there already."""
         own = self._own
         if own is None:
             own = netns.create_netns(self.netns_name, build_hostname(self._pod))
@@ -80,7 +80,8 @@ class PodSandbox:
             wired = self.worker.network.add(self.worker.place, self._pod_place(own))
         with self._lock:
             self._own, self.wired = own, wired
-        self._write_files()
+        if self._has_files:
+            self._write_files()  # its address may have changed
 
     def adopt(self) -> bool:
         """Take over what a kubelet before this one left: the namespace with its address. False when that is not
@@ -96,7 +97,6 @@ class PodSandbox:
             return False
         with self._lock:
             self._own, self.wired = own, wired
-        self._write_files()
         return True
 
     def _publish(self, own: Namespaces) -> None:
@@ -181,7 +181,10 @@ class PodSandbox:
             Path(self.directory, name).write_text(text)
 
     def files(self) -> list[Mount]:
-        """The files that every container of the pod sees."""
+        """The files that every container of the pod sees; written when they are wanted first."""
+        if not self._has_files:
+            self._write_files()
+            self._has_files = True
         return [Mount(f"{self.directory}/{name}", f"/etc/{name}") for name in ("hosts", "resolv.conf", "hostname")]
 
     def volumes(self, container: Mapping[str, Any]) -> list[Mount]:

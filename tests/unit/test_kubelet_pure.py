@@ -1,0 +1,203 @@
+"""What a container runs, the files of a pod, whose heartbeat it is; nothing here needs a kernel."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+
+import pytest
+
+from knetsim.errors import StoreUnavailable
+from knetsim.node.kubelet.commands import (
+    Work,
+    build_argv,
+    build_env,
+    build_hostname,
+    classify_container,
+    expand,
+    explain_pull,
+    parse_quantity,
+)
+from knetsim.node.kubelet.files import ClusterDns, build_hosts, build_resolv_conf
+from knetsim.node.kubelet.heartbeat import Heartbeat, Schedule
+
+
+def pod(name: str = "c1", namespace: str = "default", **spec) -> dict:
+    return {"kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+# --- commands
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "pause",
+        "pause:3.10",
+        "registry.k8s.io/pause:3.10",
+        "k8s.gcr.io/pause",
+        "registry.k8s.io/pause@sha256:0a1b",
+        "r:5000/pause",
+    ],
+)
+def test_the_pause_image_holds(image: str) -> None:
+    assert classify_container({"image": image}) is Work.HOLD
+    assert classify_container({"image": image, "args": ["x"]}) is Work.HOLD
+    assert classify_container({"image": image, "command": ["sh"]}) is Work.RUN
+
+
+@pytest.mark.parametrize("image", ["nginx", "pause-not", "notpause:1", "pause/x", ""])
+def test_other_images_are_not_to_be_had(image: str) -> None:
+    assert classify_container({"image": image}) is Work.PULL
+    assert classify_container({"image": image, "args": ["x"]}) is Work.PULL
+    assert classify_container({"image": image, "command": ["sh"]}) is Work.RUN
+    assert "give the container a `command`" in explain_pull(image)
+
+
+@pytest.mark.parametrize(
+    ("text", "expanded"),
+    [
+        ("$(A)", "1"),
+        ("x$(A)y$(B)", "x1y2"),
+        ("$$(A)", "$(A)"),
+        ("$$$(A)", "$1"),
+        ("$(UNKNOWN)", "$(UNKNOWN)"),
+        ("$A ${A} $( ) $(", "$A ${A} $( ) $("),
+        ("$$", "$"),
+    ],
+)
+def test_expansion(text: str, expanded: str) -> None:
+    assert expand(text, {"A": "1", "B": "2"}) == expanded
+
+
+def test_environment_and_arguments() -> None:
+    env = [
+        {"name": "A", "value": "1"},
+        {"name": "B", "value": "$(A)2"},
+        {"name": "PATH", "value": "/opt"},
+        {"name": "E"},
+    ]
+    container = {"command": ["echo", "$(B)"], "args": ["$(HOSTNAME)", "$(NO)"], "env": env}
+    built = build_env(pod(), container)
+    assert built == {"PATH": "/opt", "HOME": "/root", "HOSTNAME": "c1", "A": "1", "B": "12", "E": ""}
+    assert build_argv(container, built) == ["echo", "12", "c1", "$(NO)"]
+
+
+def test_hostname() -> None:
+    assert build_hostname(pod("c1")) == "c1"
+    assert build_hostname(pod("c1", hostname="web")) == "web"
+    assert build_hostname(pod("a" * 62 + ".b")) == "a" * 62
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0", 0), (5, 5), ("64Mi", 2**26), ("1.5G", 1_500_000_000), ("1e3", 1000), ("2Ki", 2048)]
+)
+def test_quantities(text: str | int, number: int) -> None:
+    assert parse_quantity(text) == number
+
+
+# --- files
+
+
+def test_hosts() -> None:
+    assert build_hosts(pod(), "11.10.0.2").endswith("fe00::2\tip6-allrouters\n11.10.0.2\tc1\n")
+    text = build_hosts(pod(subdomain="db", hostAliases=[{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]), "11.10.0.2")
+    assert "11.10.0.2\tc1.db.default.svc.cluster.local\tc1\n" in text
+    assert text.endswith("\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n")
+
+
+def test_resolv_conf() -> None:
+    dns = ClusterDns(("100.64.0.10",))
+    cluster_first = (
+        "search web.svc.cluster.local svc.cluster.local cluster.local\nnameserver 100.64.0.10\noptions ndots:5\n"
+    )
+    assert build_resolv_conf(pod(namespace="web"), dns, "worker\n") == cluster_first
+    assert build_resolv_conf(pod(dnsPolicy="Default"), dns, "worker\n") == "worker\n"
+    assert build_resolv_conf(pod(), None, "worker\n") == "worker\n"
+    assert build_resolv_conf(pod(dnsPolicy="None"), dns, "worker\n") == ""
+
+
+# --- heartbeat
+
+
+def test_beats_are_spread_and_regular() -> None:
+    schedule = Schedule(every=10)
+    nodes = [f"c0w{number}" for number in range(200)]
+    for node in nodes:
+        schedule.add(node, 0)
+    beats = {tick: schedule.take(tick / 10) for tick in range(1, 301)}
+    in_a_second = [sum(len(beats[tick]) for tick in range(second * 10 + 1, second * 10 + 11)) for second in range(10)]
+    assert sum(in_a_second) == 200
+    assert max(in_a_second) <= 40, "not all at once"
+    moments = [tick for tick, taken in beats.items() if nodes[7] in taken]
+    assert [later - earlier for earlier, later in pairwise(moments)] == [100, 100]
+
+
+def test_beats_that_were_missed_are_not_made_up_for() -> None:
+    schedule = Schedule(every=10)
+    schedule.add("a", 0)
+    assert schedule.take(100) == ["a"]
+    assert schedule.take(100) == []
+    due = schedule.next_due()
+    assert due is not None
+    assert 100 < due <= 110
+    assert schedule.take(due) == ["a"]
+
+
+class Net:
+    """Who reaches the store, and what was written."""
+
+    def __init__(self) -> None:
+        self.cut: set[str] = set()
+        self.renewed: list[str] = []
+        self.regained: list[str] = []
+        self.broken = False
+
+    def find_reachable(self, nodes) -> set[str]:
+        return set(nodes) - self.cut
+
+    def renew(self, node: str) -> None:
+        if self.broken:
+            raise StoreUnavailable("no quorum")
+        self.renewed.append(node)
+
+    def heartbeat(self, **options) -> Heartbeat:
+        return Heartbeat(self.find_reachable, self.renew, self.regained.append, wall=lambda: 77.0, **options)
+
+
+def test_who_is_cut_off_does_not_beat_and_says_so_when_it_is_back() -> None:
+    net = Net()
+    heartbeat = net.heartbeat()
+    for node in ("a", "b"):
+        heartbeat.add(node)
+    net.cut = {"b"}
+    heartbeat.beat(["a", "b"])
+    assert net.renewed == ["a"]
+    assert {node: beat.reached for node, beat in heartbeat.status().items()} == {"a": True, "b": False}
+    net.cut = set()
+    heartbeat.beat(["a", "b"])
+    heartbeat.beat(["a", "b"])
+    assert net.regained == ["b"]
+    assert heartbeat.status()["b"].reached
+
+
+def test_a_store_that_does_not_answer_ends_no_heartbeat() -> None:
+    net = Net()
+    heartbeat = net.heartbeat()
+    heartbeat.add("a")
+    net.broken = True
+    heartbeat.beat(["a"])
+    net.broken = False
+    heartbeat.beat(["a"])
+    assert net.renewed == ["a"]
+
+
+def test_the_thread_beats_and_stops() -> None:
+    net, beaten = Net(), threading.Event()
+    net.renew = lambda node: beaten.set()  # type: ignore[method-assign]
+    heartbeat = net.heartbeat(every=0.01)
+    heartbeat.add("a")
+    heartbeat.start()
+    assert beaten.wait(10)
+    heartbeat.stop()
+    heartbeat.stop()
