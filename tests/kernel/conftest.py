@@ -23,8 +23,8 @@ from knetsim.system.netlink import Netlink
 from knetsim.system.netns import Namespaces, entered
 from tests.machine import explain_difference, read_machine
 
-#: where a worker's own /run/netns and /var/lib/cni are mounted; a machine without containers has neither
-_MOUNT_POINTS = ("/run/netns", "/var/lib/cni")
+#: where a worker's own is mounted; a machine on which nobody said `ip netns add` does not have it
+_NETNS_DIRECTORY = Path("/run/netns")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -88,14 +88,13 @@ def _read_descriptors() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def mount_points() -> Iterator[None]:
-    """The directories that workers mount over, made if need be and then taken away again."""
-    made = [path for path in map(Path, _MOUNT_POINTS) if not path.exists()]
-    for path in made:
-        path.mkdir(parents=True)
+def netns_directory() -> Iterator[None]:
+    """The directory over which workers mount their own, made if need be and then taken away again."""
+    made = not _NETNS_DIRECTORY.exists()
+    _NETNS_DIRECTORY.mkdir(exist_ok=True)
     yield
-    for path in made:
-        path.rmdir()
+    if made:
+        _NETNS_DIRECTORY.rmdir()
 
 
 @dataclass
@@ -108,8 +107,8 @@ class PodMaker:
     def worker(self, name: str = "C0w1", gateway: str = "11.15.64.1/20", mtu: int = 1450) -> WorkerPlace:
         """A worker with a lease of the pod network 11.0.0.0/8, and its subnet file."""
         directory = self.directory / name
-        (directory / "cni").mkdir(parents=True)
-        place = netns.create_host(name, {str(directory / "cni"): "/var/lib/cni"})
+        directory.mkdir()
+        place = netns.create_host(name, {})
         self.stack.callback(place.close)
         netlink = self.stack.enter_context(Netlink.in_namespace(place))
         lease = SubnetFile(IPv4Network("11.0.0.0/8"), IPv4Interface(gateway), mtu)
@@ -133,7 +132,7 @@ class PodMaker:
 
 
 @pytest.fixture
-def pod_maker(tmp_path: Path, mount_points: None) -> Iterator[PodMaker]:
+def pod_maker(tmp_path: Path, netns_directory: None) -> Iterator[PodMaker]:
     """A maker of workers and pods."""
     with ExitStack() as stack:
         yield PodMaker(tmp_path, stack)

@@ -481,15 +481,23 @@ def test_the_files_are_where_learners_look(pod_maker: PodMaker) -> None:
     wiring, worker = make_wiring("plugins"), pod_maker.worker()
     pod = pod_maker.pod(worker, "c1")
     wiring.add(worker, pod)
-    listed = run(["ls", "/var/lib/cni/networks/cbr0", "/var/lib/cni/results"], place=worker.namespaces).output
-    assert "11.15.64.2" in listed
-    assert "cbr0-uid-c1-eth0" in listed
-    conflist = json.loads(Path(worker.directory, "10-flannel.conflist").read_text())
-    assert (conflist["name"], conflist["cniVersion"]) == ("cbr0", "0.4.0")
+
+    def files() -> set[str]:
+        return {str(path.relative_to(worker.directory)) for path in Path(worker.directory).rglob("*")}
+
+    of_pod = {"cni/networks/cbr0/11.15.64.2", "cni/flannel/uid-c1", "cni/results/cbr0-uid-c1-eth0"}
+    assert files() >= of_pod | {"10-flannel.conflist", "flannel-subnet.env"}
     wiring.remove(worker, pod)
-    listed = run(["ls", "-R", "/var/lib/cni"], place=worker.namespaces).output
-    assert "uid-c1" not in listed
-    assert "11.15.64.2\n" not in listed
+    assert not files() & of_pod
+
+
+def test_clusters_may_use_the_same_addresses(wiring: PodNetwork, pod_maker: PodMaker) -> None:
+    workers = [pod_maker.worker("C0w1"), pod_maker.worker("C1w1")]
+    pods = [(worker, pod_maker.pod(worker, "c1")) for worker in workers]
+    assert [wiring.add(*pair).ip for pair in pods] == ["11.15.64.2"] * 2
+    wiring.remove(*pods[0])
+    assert reaches(pods[1][1], "11.15.64.1")
+    assert wiring.check(*pods[1]) == []
 
 
 def test_an_edited_conflist_holds_for_the_next_pod(pod_maker: PodMaker) -> None:

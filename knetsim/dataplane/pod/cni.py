@@ -4,7 +4,7 @@ A plugin is a program: the operation and the pod come in its environment (CNI_CO
 on standard input, its answer on standard output, JSON both. A list of plugins is a chain: on ADD each gets the result
 of the one before (`prevResult`), on DEL, in reverse order, and on CHECK each gets the final result of the ADD, which
 the runtime has to keep. What kubelet has a container runtime do through libcni is done here in a few lines of Python;
-the plugins are the real ones, and what is kept under /var/lib/cni/results has libcni's format.
+the plugins are the real ones, and the results that are kept have libcni's format.
 
 Source: CNI specification 1.0, section 2 (execution protocol), 3 (configurations), 5 (results); libcni/api.go for the
 cache and for what depends on the version: CHECK, and `prevResult` on DEL, came with 0.4.0.

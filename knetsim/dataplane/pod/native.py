@@ -10,7 +10,7 @@ the kernel needs for the pair and for the port.
 How it differs, on purpose:
 - A pod's MAC is `0a:58:` and its address (as the bridge plugin had it until 0.8), not random; and the worker's end of
   the pair is named after the pod, not at random. Both are the same however often the pod is wired.
-- Addresses are kept in memory (see addresses.py), not in files under /var/lib/cni.
+- Addresses are kept in memory (see addresses.py), not in files.
 - The plugin waits until the kernel has noticed that the pair has a carrier, looking again after 50 ms; ours has the
   kernel notice it at once (`Netlink.settle_carrier`). Packets pass when `add` returns.
 - The pod's ARP entry for its gateway and the worker's for the pod are permanent, not learned. The kernel keeps one ARP

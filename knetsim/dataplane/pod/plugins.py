@@ -4,20 +4,21 @@ What happens in a real cluster: kubelet asks the container runtime for a sandbox
 and executes the plugins of the first file in /etc/cni/net.d, which on a cluster with flannel is `10-flannel.conflist`.
 flannel's plugin reads the subnet file that flanneld wrote and hands a complete configuration to `bridge`.
 Ours: the same file, in the worker's directory where it can be read and changed (the next pod is wired by what stands
-there then), the same programs, in the worker's namespaces. They keep their state in the worker's own /var/lib/cni:
+there then), the same programs, in the worker's namespaces. What they keep is in `cni/` of the worker's directory:
 `networks/cbr0/` the addresses (host-local), `flannel/` the configuration given to `bridge`, `results/` what came out.
 
-The configuration is kube-flannel's with three differences. `cniVersion` is 0.4.0, the newest that flannel's plugin
-v0.9 knows, instead of 0.3.1, so that there is CHECK. `ipMasq` is false for the bridge whatever the subnet file says:
-masquerading has one owner (dataplane/overlay/masquerade.py). `portmap` is left out: it serves hostPorts. As there,
-`hairpinMode` is true, since a pod must be able to reach itself through a Service, and `isDefaultGateway` is true.
+The configuration is kube-flannel's with four differences. `cniVersion` is 0.4.0, the newest that flannel's plugin v0.9
+knows, instead of 0.3.1, so that there is CHECK. `ipMasq` is false for the bridge whatever the subnet file says:
+masquerading has one owner (dataplane/overlay/masquerade.py). `portmap` is left out: it serves hostPorts. `dataDir` is
+given, twice, since all workers of a simulation would share /var/lib/cni, and clusters may use the same addresses. As
+there, `hairpinMode` is true, for a pod must be able to reach itself through a Service, and `isDefaultGateway` is true.
 
 How it differs from a container runtime: loopback is brought up by netlink (as containerd does with
 `use_internal_loopback`) instead of by the plugin `loopback`; flannel's plugin implements no CHECK, so the plugin that
 it called is asked as well, with the configuration that flannel kept; and a bridge that was deleted by hand is made
 again with its ports, which in reality waits until all pods are made anew.
 
-Commands: `C0w1 cat /tmp/knetsim/C0w1/10-flannel.conflist`, `C0w1 ls /var/lib/cni/networks/cbr0`.
+Commands: `C0w1 cat /tmp/knetsim/C0w1/10-flannel.conflist`, `C0w1 ls /tmp/knetsim/C0w1/cni/networks/cbr0`.
 Cost per pod: three programs executed for ADD and three for DEL, 20 to 40 ms each way.
 """
 
@@ -41,6 +42,7 @@ from knetsim.system.programs import PLUGIN_DIRECTORIES
 
 CONFLIST = "10-flannel.conflist"
 CNI_VERSION = "0.4.0"
+_STATE = "cni"
 
 
 def build_conflist(worker_directory: str) -> str:
@@ -48,6 +50,8 @@ def build_conflist(worker_directory: str) -> str:
     flannel = {
         "type": "flannel",
         "subnetFile": f"{worker_directory}/{SUBNET_FILE}",
+        "dataDir": f"{worker_directory}/{_STATE}/flannel",
+        "ipam": {"dataDir": f"{worker_directory}/{_STATE}/networks"},
         "delegate": {"hairpinMode": True, "isDefaultGateway": True, "ipMasq": False},
     }
     return json.dumps({"name": NETWORK, "cniVersion": CNI_VERSION, "plugins": [flannel]}, indent=2) + "\n"
@@ -89,7 +93,7 @@ class PluginWiring:
 
     @staticmethod
     def _cache(worker: WorkerPlace) -> ResultCache:
-        return ResultCache(Path(worker.directory, "cni", "results"))
+        return ResultCache(Path(worker.directory, _STATE, "results"))
 
     def add(self, worker: WorkerPlace, pod: PodPlace) -> Wired:
         """ADD; CniError with the plugin's own words, after a DEL, and kept under the worker's cni/results."""
@@ -138,7 +142,7 @@ class PluginWiring:
         runtime = self._runtime(worker)
         try:
             runtime.check(conflist, attachment, result)
-            delegated = _read_delegated(worker, conflist, attachment)
+            delegated = _read_delegated(conflist, attachment)
             if delegated is not None:
                 runtime.execute("CHECK", {**delegated, "prevResult": _with_gateways(result)}, attachment)
         except CniError as error:
@@ -217,12 +221,14 @@ def _with_gateways(result: Json) -> Json:
     return {**result, "routes": [{"gw": gateway, **route} for route in result.get("routes", [])]}
 
 
-def _read_delegated(worker: WorkerPlace, conflist: Conflist, attachment: Attachment) -> Json | None:
+def _read_delegated(conflist: Conflist, attachment: Attachment) -> Json | None:
     """The configuration that flannel's plugin gave to the plugin it called, from where it keeps it for DEL."""
-    if not any(plugin["type"] == "flannel" and "dataDir" not in plugin for plugin in conflist.plugins):
-        return None
-    try:
-        content = json.loads(Path(worker.directory, "cni", "flannel", attachment.container_id).read_text())
-    except FileNotFoundError:
-        return None
-    return content if isinstance(content, dict) and "type" in content else None
+    directories = [plugin.get("dataDir") for plugin in conflist.plugins if plugin["type"] == "flannel"]
+    for directory in filter(None, directories):
+        try:
+            content = json.loads(Path(directory, attachment.container_id).read_text())
+        except FileNotFoundError:
+            continue
+        if isinstance(content, dict) and "type" in content:
+            return content
+    return None

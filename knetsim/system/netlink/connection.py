@@ -187,7 +187,7 @@ class Netlink:
             return messages(self._buffer[: self._socket.recv_into(self._buffer)])
         except BlockingIOError as error:
             why = f"no answer in {_ANSWER_SECONDS} s"
-            raise KernelError("a netlink request", error.errno, why, where=self.name) from error
+            raise KernelError("a netlink request", errno.EAGAIN, why, where=self.name) from error
 
     def _error(self, request: Request, refusal: _Refusal, count: int) -> KernelError:
         why = refusal.why if count == 1 else f"{refusal.why}; and {count - 1} more of this batch"
