@@ -56,7 +56,7 @@ def stolen_part(times: list[int]) -> float | None:
     return times[7] / wanted if wanted else None
 
 
-# --- memory
+# --- processes and memory
 
 
 def read_descendants(root: int) -> list[int]:
@@ -75,6 +75,17 @@ def read_descendants(root: int) -> list[int]:
         pid = todo.pop()
         found.append(pid)
         todo += children[pid]
+    return found
+
+
+def read_namespaces(pids: Iterable[int]) -> set[str]:
+    """The namespaces in which processes stand, as the kernel names them: `net:[4026531840]`."""
+    found = set()
+    for pid in pids:
+        try:
+            found |= {os.readlink(entry) for entry in Path(f"/proc/{pid}/ns").iterdir()}
+        except OSError:
+            continue  # it ended while we looked
     return found
 
 

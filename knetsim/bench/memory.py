@@ -18,11 +18,11 @@ from knetsim.bench.apart import run_apart
 from knetsim.bench.figures import Figure, Samples, Target, median_parts
 from knetsim.bench.floor import Floor
 from knetsim.bench.layout import Layout
-from knetsim.bench.machine import kernel_bytes, read_descendants, read_memory, read_pss
+from knetsim.bench.machine import kernel_bytes, read_descendants, read_pss
 from knetsim.bench.plan import Plan, Tell
 from knetsim.bench.process import running
 from knetsim.bench.scenarios import write_scenario
-from knetsim.bench.settle import wait_freed
+from knetsim.bench.settle import read_steady_memory, wait_freed
 
 WORKER_MB = 12.0
 _MB = 1_000_000
@@ -61,23 +61,23 @@ def measure_memory(plan: Plan, directory: Path, tell: Tell) -> list[Figure]:
 
 def _read_held(scenario: Path) -> Held:
     """Start a simulation, look, and end it."""
-    before = read_memory()
+    before = read_steady_memory()
     with running(scenario) as state:
         identity = state.identity()
         assert identity is not None, "it runs"
+        after = read_steady_memory()
         programs = read_pss(read_descendants(identity.outer))
-        after = read_memory()
     wait_freed()
     return Held(programs, kernel_bytes(after) - kernel_bytes(before), after["Shmem"] - before["Shmem"])
 
 
 def _build_floor(layout: Layout, directory: Path) -> Callable[[], Any]:
     def build() -> int:
-        before = kernel_bytes(read_memory())
+        before = kernel_bytes(read_steady_memory())
         floor = Floor([layout], directory)
         try:
             floor.build()
-            return kernel_bytes(read_memory()) - before
+            return kernel_bytes(read_steady_memory()) - before
         finally:
             floor.close()
 
