@@ -55,6 +55,12 @@ class Informer:
             for key, obj in present:
                 function(key, None, obj)
 
+    def forget(self, function: ChangeFunction) -> None:
+        """Call `function` no more."""
+        with self._telling:
+            if function in self._functions:
+                self._functions.remove(function)
+
     def start(self) -> None:
         """Begin to watch, in a thread of its own."""
         self._watch = self._store.watch(self.kind, self._namespace)

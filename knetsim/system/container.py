@@ -107,13 +107,17 @@ class Process:
             code = self._child.wait()
             self.exit_code = code if code >= 0 else 128 - code
 
-    def close(self) -> None:
-        """Let go of its descriptors, and end it if it runs. Nobody may be watching it any more. Twice is once."""
-        self.kill()
-        self.wait()
+    def release(self) -> None:
+        """Let go of it and leave it as it is. Nobody may be watching it any more. Twice is once."""
         pidfd, self.pidfd = self.pidfd, -1
         if pidfd >= 0:
             os.close(pidfd)
+
+    def close(self) -> None:
+        """End it if it runs, and let go of it. Nobody may be watching it any more. Twice is once."""
+        self.kill()
+        self.wait()
+        self.release()
         for pipe in (self._child.stdout, self._child.stderr):
             if pipe is not None:
                 pipe.close()
@@ -140,6 +144,12 @@ class ContainerProcess(Process):
     def _reap(self) -> None:
         super()._reap()
         self._own.close()
+
+    def release(self) -> None:
+        """Let go of it and of its namespaces."""
+        with self._lock:
+            self._own.close()
+        super().release()
 
 
 def start_command(

@@ -219,8 +219,7 @@ class Container:
             return
         code = process.wait()
         assert code is not None
-        self.process = None
-        process.close()
+        self.discard()
         started, identity = (state.started_at, state.container_id) if isinstance(state, Running) else (0.0, "")
         reason = "Completed" if code == 0 else "Error"
         message = self._read_message(container, process.log, code)
@@ -261,6 +260,17 @@ class Container:
     def wait_ended(self, timeout: float) -> bool:
         """Wait until it has ended; False when it did not within `timeout` seconds."""
         return self.process is None or self._exited.wait(timeout)
+
+    def discard(self) -> None:
+        """Let go of its process, which has ended."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.close()
+
+    def release(self) -> None:
+        """Let go of its process, which runs on."""
+        if self.process is not None:
+            self.process.release()
 
 
 def _read_terminated(ended: Mapping[str, Any], read_time: Callable[[str], float]) -> Terminated:

@@ -63,8 +63,8 @@ class Schedule:
 class Heartbeat:
     """One thread that beats for all Nodes.
 
-    `find_reachable` tells which Nodes reach the store, `renew` writes one Node's Lease, `regained` is called with a Node
-    that reaches the store again.
+    `find_reachable` tells which Nodes reach the store, `renew` writes one Node's Lease, `regained` is called with a
+    Node that reaches the store again.
     """
 
     def __init__(

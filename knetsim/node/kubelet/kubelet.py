@@ -142,13 +142,14 @@ class Kubelet:
     def stop(self) -> None:
         """End all threads. Pods and their processes stay as they are, for a kubelet after this one or for the
         sandbox's end."""
+        self._pods.forget(self._note)
         self._heartbeat.stop()
         self._bridges.stop()
         self._loop.stop()
         self._watch.close()
         self._events.stop()
         for run in self._runs.values():
-            run.sandbox.release()
+            run.release()
 
     def look_at_clock(self) -> None:
         """The clocks have jumped: a test's do."""
@@ -371,24 +372,31 @@ class Kubelet:
     def wait_pods_ready(self, deadline: float, pods: Iterable[tuple[str, str]] | None = None) -> None:
         """Wait until pods, as (namespace, name), are ready or have succeeded; all that are stored now, unless said.
 
-        NotReady, with the pods' own words, after `deadline` seconds, or as soon as one has failed.
+        NotReady, with the pods' own words, after `deadline` seconds, or as soon as one has failed; NotFound.
         """
         if pods is None:
-            pods = [(namespace_of(pod), name_of(pod)) for pod in self._store.list("Pod").items]
-        keys = [make_key(name, namespace) for namespace, name in pods]
-        left = list(keys)
+            wanted = self._store.list("Pod").items
+        else:
+            wanted = [self._store.get("Pod", name, namespace) for namespace, name in pods]
+        uids = {key_of(pod): uid_of(pod) for pod in wanted}
+        left = list(uids)
 
-        def all_settled(informer: Informer) -> bool:
-            while left and is_settled(informer.by_key(left[-1])):
+        def read(key: str) -> Object | None:
+            """The pod that is meant: the informer may still show the one before."""
+            pod = self._pods.by_key(key)
+            return pod if pod is not None and uid_of(pod) == uids[key] else None
+
+        def all_settled(_: Informer) -> bool:
+            while left and is_settled(read(left[-1])):
                 left.pop()
             return not left
 
         try:
             self._pods.wait_for(all_settled, deadline, "pods")
         except NotReady as error:
-            wrong = [key for key in left if not is_settled(self._pods.by_key(key))]
+            wrong = [key for key in left if not is_settled(read(key))]
             raise self._not_ready(wrong, f"after {deadline:g} s") from error
-        if failed := [key for key in keys if not is_ready(self._pods.by_key(key))]:
+        if failed := [key for key in uids if not is_ready(read(key))]:
             raise self._not_ready(failed, "")
 
     def _not_ready(self, keys: Sequence[str], when: str) -> NotReady:

@@ -55,6 +55,7 @@ class PodRun:
         self._since = around.wall()
         self._ip = ""
         init, containers = read_containers(pod["spec"])
+        self._first: str = containers[0]["name"]
         self._containers = {one["name"]: Container(one["name"], sandbox, around) for one in (*init, *containers)}
         self._over = False  # nothing of it will run any more
         self._ending_since: float | None = None
@@ -223,9 +224,16 @@ class PodRun:
         for container in running:
             if not container.wait_ended(_KILL_SECONDS):
                 raise LeftoverError([KnetsimError(f"container {container.name} does not end", "/".join(self.key))])
+            container.discard()
         self._over = True
         self._close_sandbox()
         self.sandbox.remove_files()
+
+    def release(self) -> None:
+        """Let go of everything and leave it as it is."""
+        for container in self._containers.values():
+            container.release()
+        self.sandbox.release()
 
     def _close_sandbox(self) -> None:
         try:
@@ -263,7 +271,7 @@ class PodRun:
 
     def log_path(self, name: str | None, *, previous: bool) -> str:
         """The log of a container (the first, unless named)."""
-        container = self._containers.get(name or next(iter(self._containers)))
+        container = self._containers.get(name or self._first)
         path = container.log_path(previous) if container else ""
         if not path or not os.path.exists(path):
             known = did_you_mean(name, self._containers) if name else ""

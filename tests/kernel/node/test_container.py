@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -289,7 +290,7 @@ def test_the_end_of_the_first_is_the_end_of_all(pod: Pod) -> None:
     process = pod.start("sh", "-c", script)
     wait_line(process.log, "ready")
     pids = processes_of(process)
-    assert len(pids) >= 4
+    assert len(pids) >= 3
     process.signal(signal.SIGKILL)
     assert process.wait(DEADLINE) == 137
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids), "neither running nor a zombie"
@@ -378,10 +379,11 @@ def test_a_flood_is_bounded_and_all_of_the_end_is_there(pod: Pod) -> None:
 
 
 @pytest.fixture
-def deep_worker(in_sandbox, tmp_path) -> Iterator[Namespaces]:
+def deep_worker(netns_directory: None, tmp_path) -> Iterator[Namespaces]:
     """A worker whose root directory is two overlays deep already, on which the kernel stacks no third."""
 
     def build() -> Namespaces:
+        linux.unshare(linux.CLONE_FS)
         for number in range(2):
             linux.unshare(linux.CLONE_NEWNS)
             scratch = tmp_path / f"layer{number}"
@@ -390,7 +392,8 @@ def deep_worker(in_sandbox, tmp_path) -> Iterator[Namespaces]:
         os.mkdir("/run/netns")
         return netns.Namespaces.of_thread("deep")
 
-    place = in_sandbox(build)
+    with ThreadPoolExecutor(1) as pool:
+        place = pool.submit(build).result()
     yield place
     place.close()
 
