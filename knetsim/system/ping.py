@@ -56,9 +56,11 @@ def _ask(
         sent[address] = time.monotonic()
         _receive(raw, identifier, attempt, sent, times)
     end = time.monotonic() + timeout
+    answers = select.poll()  # select.select fails in a process with many open descriptors, which holds many pods
+    answers.register(raw, select.POLLIN)
     while any(times[address] is None for address in sent):
         left = end - time.monotonic()
-        if left <= 0 or not select.select([raw], [], [], left)[0]:
+        if left <= 0 or not answers.poll(left * 1000):
             return
         _receive(raw, identifier, attempt, sent, times)
 
