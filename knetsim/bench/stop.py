@@ -28,7 +28,7 @@ from knetsim.errors import LeftoverError, NotReady
 from knetsim.system.state import StateDirectory
 
 STOP_SECONDS = 3.0
-_END_DEADLINE = 10.0
+_END_SECONDS = 10.0
 DOWN, FREED = "down", "kernel frees the rest"
 
 
@@ -104,11 +104,12 @@ def open_processes(pids: Iterable[int]) -> dict[int, int]:
 
 def _wait_gone(state: StateDirectory, processes: dict[int, int]) -> None:
     """Wait for the end of every process; LeftoverError when one stays, or the simulation's state."""
-    left: list[BaseException] = [
-        NotReady(f"process {pid} has not ended")
-        for pid, fd in processes.items()
-        if not select.select([fd], [], [], _END_DEADLINE)[0]
-    ]
+    left: list[BaseException] = []
+    for pid, fd in processes.items():
+        end = select.poll()
+        end.register(fd, select.POLLIN)
+        if not end.poll(_END_SECONDS * 1000):
+            left.append(NotReady(f"process {pid} has not ended"))
     if state.path.exists():
         left.append(NotReady(f"{state.path} is there"))
     if left:
