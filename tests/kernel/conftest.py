@@ -10,21 +10,16 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
 
-from knetsim.dataplane.overlay.subnet_file import SubnetFile, write_subnet_file
-from knetsim.dataplane.pod import PodPlace, WorkerPlace
-from knetsim.system import netns
+from knetsim.dataplane.pod import PodNetwork
+from knetsim.system import linux, netns
 from knetsim.system.netlink import Netlink
 from knetsim.system.netns import Namespaces, entered
+from tests.kernel.pods import PodMaker, make_wiring
 from tests.machine import explain_difference, read_machine
-
-#: where a worker's own is mounted; a machine on which nobody said `ip netns add` does not have it
-_NETNS_DIRECTORY = Path("/run/netns")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -88,51 +83,28 @@ def _read_descriptors() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def netns_directory() -> Iterator[None]:
-    """The directory over which workers mount their own, made if need be and then taken away again."""
-    made = not _NETNS_DIRECTORY.exists()
-    _NETNS_DIRECTORY.mkdir(exist_ok=True)
-    yield
-    if made:
-        _NETNS_DIRECTORY.rmdir()
-
-
-@dataclass
-class PodMaker:
-    """Makes workers and the places of pods on them, as a kubelet does; all of it ends with the test."""
-
-    directory: Path
-    stack: ExitStack
-
-    def worker(self, name: str = "C0w1", gateway: str = "11.15.64.1/20", mtu: int = 1450) -> WorkerPlace:
-        """A worker with a lease of the pod network 11.0.0.0/8, and its subnet file."""
-        directory = self.directory / name
-        directory.mkdir()
-        place = netns.create_host(name, {})
-        self.stack.callback(place.close)
-        netlink = self.stack.enter_context(Netlink.in_namespace(place))
-        lease = SubnetFile(IPv4Network("11.0.0.0/8"), IPv4Interface(gateway), mtu)
-        write_subnet_file(directory, lease)
-        return WorkerPlace(name, place, str(directory), netlink, lease)
-
-    def pod(self, worker: WorkerPlace, name: str, uid: str = "") -> PodPlace:
-        """The namespace of a pod, not wired yet."""
-        namespaces = netns.create_netns(name, name)
-        pod = PodPlace(f"k0_{name}", "default", name, uid or f"uid-{name}", namespaces)
-        netns.publish_netns(worker.namespaces, namespaces.net, pod.netns_name)
-        self.stack.callback(self.end_pod, worker, pod)
-        return pod
-
-    @staticmethod
-    def end_pod(worker: WorkerPlace, pod: PodPlace) -> None:
-        """End the pod's namespace, as a kubelet does after it was unwired. Twice is once."""
-        if pod.namespaces.fds:
-            netns.unpublish_netns(worker.namespaces, pod.netns_name)
-            pod.namespaces.close()
+def machine() -> Iterator[Namespaces]:
+    """A mount namespace with a /run of its own, as a simulation's: a machine without containers has no /run/netns."""
+    here = Namespaces.of_thread("here", ("mnt",))
+    with entered(here):
+        linux.unshare(linux.CLONE_NEWNS)
+        linux.make_mounts_private()
+        linux.mount("tmpfs", "/run", "tmpfs")
+        os.mkdir("/run/netns")
+        machine = Namespaces.of_thread("machine", ("mnt",))
+    here.close()
+    yield machine
+    machine.close()
 
 
 @pytest.fixture
-def pod_maker(tmp_path: Path, netns_directory: None) -> Iterator[PodMaker]:
+def pod_maker(machine: Namespaces, tmp_path: Path) -> Iterator[PodMaker]:
     """A maker of workers and pods."""
     with ExitStack() as stack:
-        yield PodMaker(tmp_path, stack)
+        yield PodMaker(machine, tmp_path, stack)
+
+
+@pytest.fixture(params=["native", "plugins"])
+def wiring(request: pytest.FixtureRequest) -> PodNetwork:
+    """Each way to wire pods."""
+    return make_wiring(request.param)

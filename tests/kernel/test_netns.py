@@ -15,7 +15,7 @@ from knetsim.system.netlink import Netlink, add_bridge, add_veth
 from knetsim.system.netns import Namespaces, entered
 from knetsim.system.run import run
 from knetsim.system.wait import wait_until
-from tests.kernel.conftest import PodMaker
+from tests.kernel.pods import PodMaker
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -108,17 +108,14 @@ def test_the_end_of_a_namespace_takes_its_devices_along(places: Places) -> None:
         wait_until("the end of the pod's veth pair", lambda: "veth1" if outside.link("veth1") else "", 10)
 
 
-def test_a_host_has_its_own_places(tmp_path: Path, netns_directory: None) -> None:
+def test_a_host_has_its_own_places(pod_maker: PodMaker, tmp_path: Path) -> None:
     shown, target = tmp_path / "shown", tmp_path / "target"
     shown.mkdir()
     target.mkdir()
     (shown / "mark").touch()
-    place = netns.create_host("C0w1", {str(shown): str(target)})
-    try:
-        assert run(["ls", str(target)], place=place).output == "mark\n"
-        assert list(target.iterdir()) == []
-        assert run(["ls", "/run/netns"], place=place).output == ""
-        assert run(["ls", "/sys/class/net"], place=place).output.split() == ["lo"]
-        assert run(["hostname"], place=place).output == "C0w1\n"
-    finally:
-        place.close()
+    place = pod_maker.host("C0w1", {str(shown): str(target)})
+    assert run(["ls", str(target)], place=place).output == "mark\n"
+    assert list(target.iterdir()) == []
+    assert run(["ls", "/run/netns"], place=place).output == ""
+    assert run(["ls", "/sys/class/net"], place=place).output.split() == ["lo"]
+    assert run(["hostname"], place=place).output == "C0w1\n"

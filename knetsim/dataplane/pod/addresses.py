@@ -1,6 +1,6 @@
 """Which address a pod gets: round robin over its worker's subnet, as host-local gives them; no file, no fork.
 
-host-local keeps one file per address (`cni/networks/cbr0/` in a worker's directory) and walks through them under a lock;
+host-local keeps a file per address (`cni/networks/cbr0/` in a worker's directory) and walks through them under a lock;
 here a set in memory says the same, filled again from the pods that are found (`take`) when the kubelet starts anew. The
 order is host-local's (plugins/ipam/host-local/backend/allocator): the next one after the last that was given out, from
 the second address on when the end is reached; never the network, the gateway (the first address) or the broadcast one.

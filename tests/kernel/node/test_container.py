@@ -379,7 +379,7 @@ def test_a_flood_is_bounded_and_all_of_the_end_is_there(pod: Pod) -> None:
 
 
 @pytest.fixture
-def deep_worker(netns_directory: None, tmp_path) -> Iterator[Namespaces]:
+def deep_worker(tmp_path) -> Iterator[Namespaces]:
     """A worker whose root directory is two overlays deep already, on which the kernel stacks no third."""
 
     def build() -> Namespaces:
