@@ -20,7 +20,8 @@ def read_machine() -> dict[str, frozenset[str]]:
         "nft tables": _lines("nft", "list", "tables"),
         "namespaces": frozenset(os.listdir("/run/netns") if os.path.isdir("/run/netns") else ()),
         "mounts": frozenset(line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()),
-        "state": frozenset(str(path) for path in (*_glob("/run/knetsim"), *_glob("/tmp/knetsim"))),
+        "state": frozenset(str(path) for path in Path("/run/knetsim").glob("test-*")),
+        "modes": frozenset(f"{path} {os.stat(path).st_mode:o}" for path in ("/", "/tmp", "/run", "/etc", "/var")),
         "sysctls": frozenset(_sysctls()),
         "processes": frozenset(_processes()),
     }
@@ -42,11 +43,6 @@ def _lines(*argv: str, column: int | None = None) -> frozenset[str]:
     return frozenset(row.split(": ")[column] if column is not None else row for row in rows)
 
 
-def _glob(directory: str) -> list[Path]:
-    root = Path(directory)
-    return [root, *root.iterdir()] if root.exists() else []
-
-
 def _sysctls() -> list[str]:
     names = (
         "net/ipv4/ip_forward",
@@ -64,15 +60,19 @@ def _sysctls() -> list[str]:
 
 
 def _processes() -> list[str]:
-    """Programs that simulations start, by pid: only such as run for this test run's sake matter."""
+    """Programs that simulations start, by pid, outside of any sandbox; one inside shows by its state directory."""
     found = []
     for path in Path("/proc").iterdir():
         if not path.name.isdigit():
             continue
         try:
+            if not os.path.samefile(path / "ns/pid", "/proc/self/ns/pid"):
+                continue
             argv = (path / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue  # it ended while we looked
+        if not argv[0]:
+            continue
         program = os.path.basename(argv[0].decode(errors="replace"))
         if program in _OURS or program.startswith("mininet:"):
             found.append(f"{path.name} {program}")

@@ -12,6 +12,7 @@ fi
 
 cluster_health() {
     members=$(/usr/bin/etcdctl member list --write-out=simple) || exit 1
+    unset ETCDCTL_ENDPOINTS # etcdctl refuses a flag that the environment says too
     total=0
     healthy=0
     IFS='

@@ -70,6 +70,11 @@ class Lab:
         assert found, f"no daemon {name}"
         return found[0]
 
+    def member(self, name: str) -> dict[str, Any]:
+        """An etcd member's status."""
+        members = [one for cluster in self.status()["clusters"] for one in cluster["etcd"]["members"]]
+        return next(one for one in members if one["name"] == name)
+
     def host_pid(self, inner: int) -> int:
         """The pid by which the host knows a process of the simulation."""
         init = self.identity().init
@@ -77,10 +82,10 @@ class Lab:
             if path.name.isdigit():
                 try:
                     status = (path / "status").read_text()
+                    same = os.path.samefile(path / "ns/pid", f"/proc/{init}/ns/pid")
                 except OSError:
-                    continue
+                    continue  # it ended while we looked, or is none of ours
                 pids = next(line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
-                same = os.path.samefile(path / "ns/pid", f"/proc/{init}/ns/pid")
                 if same and int(pids[-1]) == inner:
                     return int(path.name)
         raise AssertionError(f"no process {inner} in {self.name}")

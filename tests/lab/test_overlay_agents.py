@@ -63,13 +63,28 @@ def test_the_embedded_agent_stops_and_starts_while_pods_talk(lab: Lab) -> None:
 
 
 def test_a_lost_etcd_member_is_survived(lab: Lab) -> None:
-    member = lab.daemon("C0e1/etcd")
+    member = lab.member("C0e1")
     os.kill(lab.host_pid(member["pid"]), signal.SIGKILL)
     address = lab.py('C0w2.create_container("meanwhile")')
     lab.exec("C0/p3", "ping", "-c1", "-W2", address)
-    wait_restarted(lab, "C0e1/etcd", member["restarts"] + 1)
     lab.py('C0w2.delete_container("meanwhile")')
-    wait_until("etcd", lambda: "" if "cluster is healthy" in _health(lab) else "health", 30)
+    wait_until("C0e1", lambda: "" if lab.member("C0e1")["healthy"] else str(lab.member("C0e1")), 30)
+    assert lab.member("C0e1")["restarts"] == member["restarts"] + 1
+    wait_until("etcd", lambda: "" if "cluster is healthy" in _health(lab) else _health(lab), 30)
+
+
+def test_without_quorum_writes_say_so_and_nothing_is_lost(lab: Lab) -> None:
+    lab.py('C0w1.create_container("kept")')
+    for name in ("C0e1", "C0e2"):
+        lab.exec(name, "ip", "link", "set", f"{name}-eth0", "down")
+    output = lab.line('py C0w2.create_container("refused")', check=False)
+    assert "2 of 3 members must run" in output
+    assert lab.exec("C0/p1", "ping", "-c1", "-W2", lab.py('C0w3.pod_ip("p3")')).returncode == 0
+    for name in ("C0e1", "C0e2"):
+        lab.exec(name, "ip", "link", "set", f"{name}-eth0", "up")
+    wait_until("etcd", lambda: "" if "cluster is healthy" in _health(lab) else _health(lab), 30)
+    assert "kept" in lab.py("C0w1.containers")
+    lab.py('C0w1.delete_container("kept")')
 
 
 def _health(lab: Lab) -> str:
