@@ -25,7 +25,10 @@ def end_processes(net_fd: int, timeout: float = 5.0) -> int:
     while found := _find(wanted):
         try:
             for pidfd in found:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                try:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass  # it has just ended
             _wait_ended(found, deadline)
         finally:
             for pidfd in found:

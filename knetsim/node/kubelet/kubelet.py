@@ -92,6 +92,7 @@ class Kubelet:
         self.cluster, self._store, self._pods = cluster, store, pods
         self._members, self._dns, self._wall, self._steady = tuple(members), dns, wall, steady
         self._check_seconds = resync_seconds / 2 if repair else None
+        self._reach_seconds = min(1.0, beat_seconds / 2)
         self._machine = Machine.read()
         self._workers: dict[str, _Registered] = {}
         self._runs: dict[str, PodRun] = {}
@@ -225,7 +226,7 @@ class Kubelet:
         if not self._members:
             return set(nodes)
         places = {node: self._workers[node].worker.place.namespaces for node in nodes}
-        return find_reachable(places, self._members)
+        return find_reachable(places, self._members, self._reach_seconds)
 
     # --- pods
 
