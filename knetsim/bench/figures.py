@@ -131,7 +131,8 @@ class Figure:
 class Machine:
     """What the figures were taken on. `load` is the load average of the last minute at the start and at the end.
 
-    `stolen` is the part of the time in between that the hypervisor gave to others, None where it is not told.
+    `stolen` is the part of the time in between that the hypervisor gave to others, None where it is not told;
+    `arp_full` how often the kernel meanwhile refused an ARP entry: its table is one for the whole machine.
     """
 
     cores: int
@@ -141,6 +142,7 @@ class Machine:
     system: str
     load: tuple[float, float]
     stolen: float | None
+    arp_full: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The same, for programs."""
@@ -152,6 +154,7 @@ class Machine:
             "system": self.system,
             "load": list(self.load),
             "stolen": _round(self.stolen) if self.stolen is not None else None,
+            "arpFull": self.arp_full,
         }
 
 
@@ -165,6 +168,9 @@ def explain_noise(machine: Machine, figures: Sequence[Figure]) -> list[str]:
         reasons.append(f"the load average was {machine.load[0]:.1f} before the first run: something else was at work")
     if machine.stolen is not None and machine.stolen > STOLEN:
         reasons.append(f"the hypervisor gave {machine.stolen:.0%} of the time to others")
+    if machine.arp_full:
+        words = f"the machine's ARP table was full {machine.arp_full} times: packets waited or were lost"
+        reasons.append(f"{words} (net.ipv4.neigh.default.gc_thresh3 is the limit, for all namespaces together)")
     uneven = [(one.name, one.floor.spread) for one in figures if one.floor and one.floor.spread > FLOOR_SPREAD]
     return reasons + [f"the floor of '{name}' was up to {spread:.1f} times its smallest" for name, spread in uneven]
 

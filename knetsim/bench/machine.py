@@ -24,6 +24,7 @@ class Watch:
     def __init__(self) -> None:
         self._load = os.getloadavg()[0]
         self._times = read_cpu_times(Path("/proc/stat").read_text())
+        self._arp_full = _count_arp_full()
 
     def read(self) -> Machine:
         """The machine now, with the load of then and now."""
@@ -37,6 +38,7 @@ class Watch:
             system=platform.freedesktop_os_release().get("PRETTY_NAME", "Linux"),
             load=(round(self._load, 2), round(os.getloadavg()[0], 2)),
             stolen=stolen_part(times),
+            arp_full=_count_arp_full() - self._arp_full,
         )
 
 
@@ -54,6 +56,18 @@ def stolen_part(times: list[int]) -> float | None:
     """The part that a hypervisor took of the time that was wanted; None where nothing was."""
     wanted = sum(times) - times[3] - times[4]
     return times[7] / wanted if wanted else None
+
+
+def _count_arp_full() -> int:
+    path = Path("/proc/net/stat/arp_cache")
+    return count_arp_full(path.read_text()) if path.exists() else 0
+
+
+def count_arp_full(statistics: str) -> int:
+    """How often the ARP table was full, from /proc/net/stat/arp_cache: a line of hexadecimal numbers per processor."""
+    names, *rows = [line.split() for line in statistics.splitlines()]
+    column = names.index("table_fulls") if "table_fulls" in names else None
+    return sum(int(row[column], 16) for row in rows) if column is not None else 0
 
 
 # --- processes and memory
