@@ -15,12 +15,14 @@ from knetsim.api.etcd import Etcd
 from knetsim.api.etcd_store import EtcdStore
 from knetsim.api.events import WARNING, EventRecorder
 from knetsim.api.informer import Informer
-from knetsim.control.embedded import ensure_namespaces, write_pod
+from knetsim.api.objects import Object, namespace_of
+from knetsim.control.embedded import ensure_namespaces, reconcile_namespace, write_pods
 from knetsim.dataplane.underlay import BridgeSwitch, HostNode, Underlay
 from knetsim.errors import NotReady
 from knetsim.node.etcd import CLIENT_PORT, EtcdMember, client_url, read_health
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.kubelet.events import EventQueue
+from knetsim.node.loop import Loop
 from knetsim.node.pod_network import PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
@@ -74,6 +76,8 @@ class ClusterAssembly:
         self._store: EtcdStore | None = None
         self._events: EventRecorder | None = None
         self._event_queue = EventQueue()
+        self._namespaces: Informer | None = None
+        self._namespace_loop: Loop | None = None
         self._kubelet: Kubelet | None = None
 
     @property
@@ -185,9 +189,30 @@ class ClusterAssembly:
         self._events = EventRecorder(self._store, "knetsim")
         self._event_queue.start()
         self.nodes, self.pods = Informer(self._store, "Node"), Informer(self._store, "Pod")
-        for informer in (self.nodes, self.pods):
+        self._namespaces = Informer(self._store, "Namespace")
+        for informer in (self.nodes, self.pods, self._namespaces):
             informer.start()
             informer.wait_synced(ETCD_DEADLINE)
+        self._empty_namespaces()
+
+    def _empty_namespaces(self) -> None:
+        """Have namespaces that are being deleted emptied and then deleted, as Kubernetes' namespace controller does."""
+        namespaces, pods, store = self._up(self._namespaces), self._up(self.pods), self.store
+
+        def reconcile(name: str) -> float | None:
+            namespace = namespaces.get(None, name)
+            if namespace is not None and "deletionTimestamp" in namespace["metadata"]:
+                reconcile_namespace(store, name)
+            return None
+
+        self._namespace_loop = Loop(f"namespaces {self.name}", reconcile, lambda *_: None, threads=1)
+        namespaces.on_change(lambda key, before, after: self._up(self._namespace_loop).add(key))
+        pods.on_change(lambda key, before, after: self._pod_gone(before) if after is None else None)
+        self._namespace_loop.start()
+
+    def _pod_gone(self, pod: Object | None) -> None:
+        if pod is not None:
+            self._up(self._namespace_loop).add(namespace_of(pod))
 
     def _unhealthy_members(self) -> str:
         for member in self.members:
@@ -240,11 +265,10 @@ class ClusterAssembly:
             return
         progress.step(self.name, f"{len(manifests)} objects of the manifests")
         for manifest in manifests:
-            if manifest.object.get("kind") == "Pod":
-                write_pod(self.store, manifest.object)
-            else:
+            if manifest.object["kind"] != "Pod":
                 self.store.create(manifest.object)
-        pods = sum(manifest.object.get("kind") == "Pod" for manifest in manifests)
+        write_pods(self.store, [manifest.object for manifest in manifests if manifest.object["kind"] == "Pod"])
+        pods = sum(manifest.object["kind"] == "Pod" for manifest in manifests)
         self.kubelet.wait_pods_ready(PODS_DEADLINE)
         progress.done(self.name, f"{pods} pod{'s' if pods != 1 else ''} ready")
 
@@ -255,7 +279,9 @@ class ClusterAssembly:
         if self.network is not None:
             self.network.stop()
         self._event_queue.stop()
-        for informer in (self.nodes, self.pods):
+        if self._namespace_loop is not None:
+            self._namespace_loop.stop()
+        for informer in (self.nodes, self.pods, self._namespaces):
             if informer is not None:
                 informer.stop()
         if self.etcd is not None:
