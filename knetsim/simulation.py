@@ -127,6 +127,7 @@ class Simulation:
         hosts_file = build_hosts_file(self.scenario)
         for cluster in self.clusters:
             self.net.addLink(cluster.build(hosts_file), top)
+        self.net.settle_addresses()
 
     def _in_parallel(self, step: Callable[[Cluster], T]) -> list[T]:
         """One step for all clusters at once; the first error, after all have ended."""

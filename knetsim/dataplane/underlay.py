@@ -35,6 +35,8 @@ logging.setLoggerClass(logging.Logger)  # importing mininet.log replaces it for 
 mininet.log.setLogLevel("output")
 
 MTU = 1500
+#: so many hosts learn each other's hardware addresses by ARP: their pairs are half of what the machine's table holds
+LEARNING_HOSTS = 22
 
 
 class PlaceNode(Node):  # type: ignore[misc]
@@ -237,6 +239,10 @@ class VethLink(Link):  # type: ignore[misc]
         )  # fmt: skip
         index1, index2 = _index(node1, name1), _index(node2, name2)
         self._configure(node1, index1, near_switch)
+        # else the kernel drops packets until a worker thread of its own has noticed the carrier, and a lost SYN is a
+        # second
+        for node, name in ((node2, node2.name), (node2, name2), (node1, name1)):
+            node.netlink.settle_carrier(name)
         self.intf1 = NetlinkIntf(
             name1, index1, node=node1, port=port1, link=self, mac=addr1, ip=node1.params.get("ip"), moveIntfFn=_stay
         )
@@ -290,6 +296,21 @@ class Underlay(Mininet):  # type: ignore[misc]
         place = Namespaces.of_thread(name, ("net",))
         switch = super().addSwitch(name, cls, place=place, **params)
         return switch
+
+    def settle_addresses(self) -> None:
+        """In a large underlay, give every host the hardware addresses of all others for good.
+
+        Learned ones share one table of 1024 for the whole machine, whatever the namespace
+        (net.ipv4.neigh.default.gc_thresh3);
+        permanent ones do not count. In a small one they are learned, as in reality: `C0w1 ip neigh`.
+        """
+        if len(self.hosts) <= LEARNING_HOSTS:
+            return
+        known = [(host, host.defaultIntf()) for host in self.hosts]
+        for host, own in known:
+            host.netlink.apply(
+                netlink.add_neighbour(own.index, other.ip, other.mac) for peer, other in known if peer is not host
+            )
 
     def find_node(self, name: str) -> PlaceNode:
         """The host or switch `name`, whatever the case of its letters; NotFound with the nearest name."""
