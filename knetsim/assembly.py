@@ -174,8 +174,14 @@ class ClusterAssembly:
         total = len(self.members)
         progress.step(self.name, f"{total} etcd members")
         program = str(require_program("etcd"))
+        # A new member asks the others, one second each, whether it is new, and one that listens but does not serve yet
+        # lets it wait. The first finds nobody listening, and the others find the first.
         for member in self.members:
             supervisor.start(member.build_spec(program, self.members, token=self.name))
+            if member is self.members[0]:
+                wait_until(
+                    f"{member.name}", member.read_peer_health, ETCD_DEADLINE, hint="see etcd.log in its directory"
+                )
         wait_until(
             f"etcd of {self.name}",
             self._unhealthy_members,

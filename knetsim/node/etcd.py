@@ -21,6 +21,7 @@ from typing import Any
 from knetsim import names
 from knetsim.dataplane.underlay import HostNode
 from knetsim.system.daemon import DaemonSpec
+from knetsim.system.netns import netns_socket
 
 #: etcd 3.4 starts on ARM only when told that this is known to be unsupported
 _ARM_CONSENT = {"aarch64": {"ETCD_UNSUPPORTED_ARCH": "arm64"}}
@@ -81,15 +82,20 @@ def read_health(path: str, timeout: float = 5.0) -> str:
     whereas a gRPC client that was kept waiting gives up and takes seconds until it tries again.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout)
-        try:
-            connection.connect(path)
-            connection.sendall(b"GET /health HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n")
-            answer = b""
-            while chunk := connection.recv(4096):
-                answer += chunk
-        except OSError as error:
-            return f"it does not listen yet ({error.strerror or error})"
+        return _ask(connection, path, "/health", timeout)
+
+
+def _ask(connection: socket.socket, address: str | tuple[str, int], path: str, timeout: float) -> str:
+    """Empty when an HTTP server answers 200 within `timeout` seconds; otherwise what it says, or why it does not."""
+    connection.settimeout(timeout)
+    try:
+        connection.connect(address)
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        while chunk := connection.recv(4096):
+            answer += chunk
+    except OSError as error:
+        return f"it does not answer yet ({error.strerror or error})"
     head, _, body = answer.partition(b"\r\n\r\n")
     if b" 200 " in head.split(b"\r\n")[0] + b" ":
         return ""
@@ -108,6 +114,14 @@ class EtcdMember(HostNode):
     def daemon_name(self) -> str:
         """Its name at the supervisor."""
         return f"{self.name}/etcd"
+
+    def read_peer_health(self, timeout: float = 0.1) -> str:
+        """What keeps the member from serving its peers; empty when it does, with or without a leader.
+
+        A connection that was made before it serves gets no answer at all on this port, so ask again rather than wait.
+        """
+        with netns_socket(self.place, socket.AF_INET, socket.SOCK_STREAM) as connection:
+            return _ask(connection, (self.address, PEER_PORT), "/version", timeout)
 
     def build_spec(self, program: str, members: Sequence[EtcdMember], token: str) -> DaemonSpec:
         """How the member is started, among `members`."""
