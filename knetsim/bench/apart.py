@@ -69,5 +69,5 @@ def run_simulation(scenario: Path, body: Callable[[Simulation], Any]) -> Any:
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
     """A directory for scenarios and batch files, gone at the end of the block."""
-    with tempfile.TemporaryDirectory(prefix="knetsim-bench-") as directory:
+    with tempfile.TemporaryDirectory(prefix=f"knetsim-{simulation_name()}-") as directory:
         yield Path(directory)

@@ -39,14 +39,17 @@ def bench(what: str, workers: int | None, pods: int | None, runs: int, output: s
     if os.geteuid() != 0:
         raise MissingTool("bench needs root", why="it makes network namespaces", hint="sudo ./utils/knetsim bench")
     signals.raise_on_termination()
-    report = run_measures(
-        _NAMES if what == "all" else [what],
-        workers=workers,
-        pods=pods,
-        runs=runs,
-        default_scenario=_DEFAULT_SCENARIO,
-        tell=lambda text: click.echo(text, err=True),
-    )
+    try:
+        report = run_measures(
+            _NAMES if what == "all" else [what],
+            workers=workers,
+            pods=pods,
+            runs=runs,
+            default_scenario=_DEFAULT_SCENARIO,
+            tell=lambda text: click.echo(text, err=True),
+        )
+    except signals.Terminated as request:
+        return 128 + request.number
     if output == "json":
         print_json({"knetsim": knetsim.__version__, **report.to_json()})
     else:

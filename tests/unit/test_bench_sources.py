@@ -1,0 +1,156 @@
+"""What the measurements read: /proc, and the lines that `knetsim up` writes as it starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from knetsim.bench.figures import Figure
+from knetsim.bench.layout import Layout
+from knetsim.bench.machine import count_arp_full, kernel_bytes, read_cpu_times, read_descendants, stolen_part
+from knetsim.bench.plan import Plan
+from knetsim.bench.pods import build_figures as build_pod_figures
+from knetsim.bench.process import read_moments, read_parts
+from knetsim.bench.scenarios import build_pods, build_scenario, change_parts, write_scenario
+from knetsim.bench.start import read_layouts
+from knetsim.bench.stop import build_figures as build_stop_figures
+from knetsim.cli.progress import Progress
+from knetsim.scenario import read_scenario
+from knetsim.system.timed import TimedLine
+
+SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
+PLAN = Plan(workers=4, pods=10, runs=2, default_scenario=SCENARIOS / "default.yaml", has_real_parts=True)
+
+
+# --- /proc
+
+
+def test_processor_times() -> None:
+    times = read_cpu_times("cpu  10 0 20 100 5 1 2 7 0 0\ncpu0 1 1 1\n")
+    assert times == [10, 0, 20, 100, 5, 1, 2, 7]
+    assert stolen_part(times) == 7 / 40
+    assert stolen_part([0, 0, 0, 9, 9, 0, 0, 0]) is None
+
+
+def test_arp_statistics_are_hexadecimal_and_per_processor() -> None:
+    header = "entries  allocs   table_fulls\n"
+    assert count_arp_full(header + "00000048 00000001 00000010\n00000048 00000000 00000002\n") == 18
+    assert count_arp_full("entries  allocs\n00000048 00000001\n") == 0
+
+
+def test_the_kernels_own_memory_leaves_caches_out() -> None:
+    meminfo = {"MemTotal": 900, "Slab": 100, "SReclaimable": 60, "SUnreclaim": 40, "Percpu": 2, "VmallocUsed": 8}
+    assert kernel_bytes(meminfo) == 50
+
+
+def test_a_process_is_its_own_first_descendant() -> None:
+    assert read_descendants(1 << 30) == [1 << 30]
+
+
+# --- a start
+
+
+def test_the_moments_of_a_start_are_the_last_clusters() -> None:
+    lines = [
+        TimedLine(0.4, "error", "[  0.1s] underlay: 14 hosts on 3 switches"),
+        TimedLine(0.9, "error", "[  0.6s] C1: etcd: 3 of 3 members healthy"),
+        TimedLine(1.5, "error", "[  1.2s] C0: etcd: 3 of 3 members healthy"),
+        TimedLine(2.0, "error", "[  1.7s] C0: pod network: 3 workers with flanneld, CNI plugins"),
+        TimedLine(2.25, "error", "✓ something else"),
+        TimedLine(2.5, "error", "[  2.2s] C0: 4 pods ready"),
+        TimedLine(2.5, "output", "mininet> py …"),
+        TimedLine(2.75, "output", "bench: reached 7 pods in 0.0066 s"),
+    ]
+    moments = read_moments(lines)
+    assert moments == {"underlay": 0.4, "etcd": 1.5, "pod network": 2.0, "pods": 2.5, "prompt": 2.5, "check": 2.75}
+    parts = read_parts(moments)
+    assert list(parts) == list(moments)
+    assert sum(parts.values()) == 2.75
+    assert parts["check"] == 0.25
+
+
+def test_steps_are_told_as_the_breakdown_reads_them(tmp_path: Path) -> None:
+    """The lines of the real progress, as it writes them into a pipe."""
+    with (tmp_path / "out").open("w+") as file:
+        with Progress(file) as progress:
+            progress.done("C0", "etcd: 3 of 3 members healthy")
+        file.seek(0)
+        (line,) = file.read().splitlines()
+    assert read_moments([TimedLine(1.0, "error", line)]) == {"etcd": 1.0}
+
+
+# --- scenarios
+
+
+def test_scenarios_of_any_size_are_sound(tmp_path: Path) -> None:
+    scenario = read_scenario(write_scenario(tmp_path, 5, 12))
+    assert read_layouts(scenario) == [Layout(5, 12)]
+    assert {worker.cni for worker in scenario.clusters[0].workers} == {"native"}
+
+
+def test_a_scenario_without_pods_has_no_manifests(tmp_path: Path) -> None:
+    assert read_layouts(read_scenario(write_scenario(tmp_path, 1, 0))) == [Layout(1, 0)]
+
+
+def test_workers_may_be_a_list() -> None:
+    text = build_scenario([{"name": "w1", "cni": "plugins"}], agent="embedded", cni="native")
+    assert yaml.safe_load(text)["spec"]["clusters"][0]["workers"] == [{"name": "w1", "cni": "plugins"}]
+
+
+def test_pods_are_documents_of_their_own() -> None:
+    names = [pod["metadata"]["name"] for pod in yaml.safe_load_all(build_pods(3))]
+    assert names == ["p1", "p2", "p3"]
+
+
+def test_the_default_scenario_with_other_parts(tmp_path: Path) -> None:
+    default = SCENARIOS / "default.yaml"
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(change_parts(default.read_text(), SCENARIOS, agent="embedded", cni="native"))
+    before, after = read_scenario(default), read_scenario(changed)
+    assert read_layouts(after) == read_layouts(before)
+    assert {worker.agent for cluster in after.clusters for worker in cluster.workers} == {"embedded"}
+    networks = [replace(cluster.pod_network, agent="auto", cni="auto") for cluster in after.clusters]
+    assert networks == [cluster.pod_network for cluster in before.clusters]
+
+
+# --- figures from samples
+
+
+def _by_name(figures: list[Figure]) -> dict[str, Figure]:
+    return {figure.name: figure for figure in figures}
+
+
+def test_figures_of_pods() -> None:
+    timings = {
+        "one": {"native": [0.004, 0.006], "plugins": [0.05, 0.05], "by hand": [0.004]},
+        "many": {"native": [0.002], "plugins": [0.02], "by hand": [0.001]},
+        "wiring": {"native": [0.001], "plugins": [0.02]},
+    }
+    figures = _by_name(build_pod_figures(timings, PLAN))
+    assert {name: figure.ratio for name, figure in figures.items()} == {
+        "pod-one": 1.25,
+        "pod-one-chain": 10.0,
+        "pod-many": 2.0,
+        "pod-many-chain": 10.0,
+        "pod-wiring-chain": 20.0,
+    }
+    assert all(figure.met for figure in figures.values())
+    assert figures["pod-many"].measured.median == 2.0
+    assert figures["pod-many"].notes == ("500 a second, against 1000",)
+
+
+def test_figures_of_pods_without_plugins() -> None:
+    timings = {kind: {"native": [0.004], "by hand": [0.004]} for kind in ("one", "many", "wiring")}
+    assert list(_by_name(build_pod_figures(timings, PLAN))) == ["pod-one", "pod-many"]
+
+
+def test_figures_of_the_end() -> None:
+    ends = [{"down": 0.5, "kernel frees the rest": 2.0}]
+    floors = [{"down": 0.25, "kernel frees the rest": 1.0}]
+    figures = _by_name(build_stop_figures(PLAN, ends, floors))
+    assert figures["stop"].measured.median == 0.5
+    assert figures["stop"].met
+    assert figures["stop-freed"].measured.median == 2.5
+    assert figures["stop-freed"].ratio == 2.0
