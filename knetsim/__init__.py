@@ -20,6 +20,7 @@ A packet's way is the tuple `PATH` in knetsim/dataplane/__init__.py. They are pu
     where does it get its network?        knetsim/dataplane/pod
     where is VXLAN?                       knetsim/dataplane/overlay
     where are daemons kept running?       knetsim/system/daemon.py
+    where is all this measured?           knetsim/bench
     where is `C0w1.exec_container`?       knetsim/node/worker.py
 
 From Python: `from knetsim import Simulation, read_scenario`, then
