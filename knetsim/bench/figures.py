@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 Unit = Literal["s", "ms", "µs", "MB", "Gbit/s", "pods/s", "×"]
 
-#: a floor whose slowest run took so many times its quickest was not alone on the machine
-FLOOR_SPREAD = 1.5
+#: of a floor, or of a figure without one, the largest sample may be so many times the smallest
+EVEN_SPREAD = 1.5
 #: load average, per core, above which something else is at work
 BUSY_LOAD = 0.3
 #: part of the time that a hypervisor may give to others
@@ -171,8 +171,12 @@ def explain_noise(machine: Machine, figures: Sequence[Figure]) -> list[str]:
     if machine.arp_full:
         words = f"the machine's ARP table was full {machine.arp_full} times: packets waited or were lost"
         reasons.append(f"{words} (net.ipv4.neigh.default.gc_thresh3 is the limit, for all namespaces together)")
-    uneven = [(one.name, one.floor.spread) for one in figures if one.floor and one.floor.spread > FLOOR_SPREAD]
-    return reasons + [f"the floor of '{name}' was up to {spread:.1f} times its smallest" for name, spread in uneven]
+    for figure in figures:
+        spread, what = (figure.floor or figure.measured).spread, f"'{figure.name}'"
+        if spread > EVEN_SPREAD:
+            what = f"the floor of {what}" if figure.floor else what
+            reasons.append(f"{what} was up to {spread:.1f} times its smallest")
+    return reasons
 
 
 def median_parts(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:

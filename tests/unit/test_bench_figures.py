@@ -86,6 +86,11 @@ def test_noise_of_a_floor() -> None:
     assert reason == "the floor of 'start' was up to 1.8 times its smallest"
 
 
+def test_noise_of_a_figure_without_a_floor() -> None:
+    (reason,) = explain_noise(build_machine(), [build_figure([1.0, 4.0])])
+    assert reason == "'start' was up to 4.0 times its smallest"
+
+
 def test_parts_keep_their_order_and_may_be_missing_in_a_run() -> None:
     parts = median_parts([{"b": 1.0, "a": 4.0}, {"b": 3.0, "c": 7.0}, {"b": 2.0, "a": 2.0}])
     assert list(parts.items()) == [("b", 2.0), ("a", 3.0), ("c", 7.0)]

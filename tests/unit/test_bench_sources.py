@@ -136,7 +136,8 @@ def test_figures_of_pods() -> None:
         "pod-many-chain": 10.0,
         "pod-wiring-chain": 20.0,
     }
-    assert all(figure.met for figure in figures.values())
+    judged = {name: figure.met for name, figure in figures.items() if figure.target}
+    assert judged == {"pod-one": True, "pod-many": True, "pod-wiring-chain": True}
     assert figures["pod-many"].measured.median == 2.0
     assert figures["pod-many"].notes == ("500 a second, against 1000",)
 
