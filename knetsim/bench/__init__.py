@@ -1,6 +1,7 @@
 """Measurements: what simulations take in time and memory, each held against a floor taken beside it in the same run.
 
-    measures.py     which there are, their sizes, a run of them: the report   (start.py pods.py memory.py path.py stop.py)
+    measures.py     which there are, their sizes, a run of them: the report
+                    start.py · pods.py · memory.py · path.py · stop.py
     figures.py      pure: samples, medians, ratios, targets, what speaks against them
     layout.py       pure: what a cluster amounts to in the kernel
     batches.py      pure: the floor as text for `ip`, `bridge` and `nft`;   floor.py runs it
