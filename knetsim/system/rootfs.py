@@ -58,7 +58,8 @@ def build_root(scratch: str, mounts: Sequence[Mount]) -> str:
     /proc stays empty: only the container's first process can mount it. KnetsimError when a volume cannot be mounted.
     """
     linux.make_mounts_private()
-    others = list(_other_mounts())
+    covered = {mount.target for mount in mounts}
+    others = [point for point in _other_mounts() if point not in covered]
     linux.mount("tmpfs", scratch, "tmpfs", linux.MS_NODEV, "mode=755")
     os.chdir(scratch)
     os.mkdir("root")
