@@ -16,8 +16,8 @@ Unit = Literal["s", "ms", "µs", "MB", "Gbit/s", "pods/s", "×"]
 
 #: of a floor, or of a figure without one, the largest sample may be so many times the smallest
 EVEN_SPREAD = 1.5
-#: load average, per core, above which something else is at work
-BUSY_LOAD = 0.3
+#: load average, per core, above which something else is at work: before the first run, and after the last
+BUSY_BEFORE, BUSY_AFTER = 0.3, 2.0
 #: part of the time that a hypervisor may give to others
 STOLEN = 0.02
 
@@ -161,11 +161,14 @@ class Machine:
 def explain_noise(machine: Machine, figures: Sequence[Figure]) -> list[str]:
     """Why the figures are to be taken with care; empty when nothing speaks against them.
 
-    The load average at the end is the measurements' own and says nothing.
+    The measurements themselves bring the load average to about one and a half a core.
     """
     reasons = []
-    if machine.load[0] > BUSY_LOAD * machine.cores:
-        reasons.append(f"the load average was {machine.load[0]:.1f} before the first run: something else was at work")
+    for load, limit, when in zip(
+        machine.load, (BUSY_BEFORE, BUSY_AFTER), ("before the first", "after the last"), strict=True
+    ):
+        if load > limit * machine.cores:
+            reasons.append(f"the load average was {load:.1f} {when} run: something else was at work")
     if machine.stolen is not None and machine.stolen > STOLEN:
         reasons.append(f"the hypervisor gave {machine.stolen:.0%} of the time to others")
     if machine.arp_full:

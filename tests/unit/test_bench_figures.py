@@ -9,8 +9,8 @@ import pytest
 from knetsim.bench.figures import Figure, Machine, Samples, Target, explain_noise, median_parts
 
 
-def build_machine(load: float = 0.1, stolen: float | None = 0.0, arp_full: int = 0) -> Machine:
-    return Machine(2, "a processor", 8000, "6.1", "Debian", (load, 2.0), stolen, arp_full)
+def build_machine(load: float = 0.1, after: float = 2.0, stolen: float | None = 0.0, arp_full: int = 0) -> Machine:
+    return Machine(2, "a processor", 8000, "6.1", "Debian", (load, after), stolen, arp_full)
 
 
 def build_figure(measured: list[float], floor: list[float] | None = None, target: Target | None = None) -> Figure:
@@ -71,7 +71,8 @@ def test_a_quiet_machine_with_even_floors_is_no_noise() -> None:
 @pytest.mark.parametrize(
     ("machine", "words"),
     [
-        (build_machine(load=0.7), "load average was 0.7"),
+        (build_machine(load=0.7), "load average was 0.7 before the first run"),
+        (build_machine(after=4.2), "load average was 4.2 after the last run"),
         (build_machine(stolen=0.05), "gave 5% of the time to others"),
         (build_machine(arp_full=12), "ARP table was full 12 times"),
     ],
