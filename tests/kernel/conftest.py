@@ -51,8 +51,9 @@ def sockets() -> Iterator[Callable[[Namespaces], Netlink]]:
 @pytest.fixture
 def no_leaks() -> Iterator[None]:
     """The machine and this process are afterwards as before: devices, namespaces, mounts, descriptors, threads."""
-    with entered(Namespaces("nowhere")):
-        pass  # the descriptors of this thread's own namespaces stay open, from here on
+    here = Namespaces.of_thread("here", ("net",))
+    with entered(here):
+        here.close()  # the descriptors of this thread's own namespaces stay open, from here on
     before, descriptors, threads = _read_devices(), _read_descriptors(), threading.active_count()
     yield
     gc.collect()

@@ -1,5 +1,5 @@
-"""Events are written by a thread of their own, so that no pod waits for one: they are the least important thing to
-write."""
+"""Events are written by a thread of their own: they are the least important thing to write, and no pod waits for
+one."""
 
 from __future__ import annotations
 

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Condition, Lock
 
 from knetsim.api.events import WARNING, EventRecorder
 from knetsim.api.informer import Informer
 from knetsim.api.objects import Object, key_of, make_key, name_of, namespace_of, uid_of
 from knetsim.api.store import Store
-from knetsim.errors import AlreadyExists, Conflict, NotFound, NotReady, StoreUnavailable
+from knetsim.errors import Conflict, NotFound, NotReady, StoreUnavailable
 from knetsim.node.kubelet.containers import Surroundings
 from knetsim.node.kubelet.events import EventQueue
 from knetsim.node.kubelet.files import ClusterDns
-from knetsim.node.kubelet.heartbeat import BEAT_SECONDS, Heartbeat
-from knetsim.node.kubelet.node import (
-    KubeletWorker,
-    Machine,
-    build_lease,
-    build_node,
-    build_node_status,
-)
-from knetsim.node.kubelet.pod import PodRun, explain, is_finished, revision_of
+from knetsim.node.kubelet.heartbeat import BEAT_SECONDS
+from knetsim.node.kubelet.node import KubeletWorker
+from knetsim.node.kubelet.pod import PodRun, explain, revision_of
+from knetsim.node.kubelet.readiness import Awaited, is_finished
+from knetsim.node.kubelet.registration import Nodes, Registered
 from knetsim.node.kubelet.sandbox import PodSandbox
 from knetsim.node.loop import Clock, Loop
 from knetsim.system.container import Process
 from knetsim.system.container_watch import ContainerWatch
-from knetsim.system.netns import Namespaces, entered
-from knetsim.system.reach import find_reachable
+from knetsim.system.netns import Namespaces
 
 COMPONENT = "kubelet"
-#: a Node's status is written anew at least so often, as a kubelet does
-STATUS_SECONDS = 300.0
 _SYNC_SECONDS = 30.0
 
 
@@ -56,16 +48,6 @@ class OwnedNames:
 
     namespaces: frozenset[str]
     interfaces: frozenset[str]
-
-
-@dataclass(slots=True)
-class _Registered:
-    """A worker's Node as it was written last, and when its status was."""
-
-    worker: KubeletWorker
-    resolv_conf: str
-    node: Object
-    written: float
 
 
 class Kubelet:
@@ -90,36 +72,38 @@ class Kubelet:
         (or of the API server) that a worker must reach for its Node to be alive; none: it always is. Without `repair`
         what somebody changes by hand stays so."""
         self.cluster, self._store, self._pods = cluster, store, pods
-        self._members, self._dns, self._wall, self._steady = tuple(members), dns, wall, steady
+        self._dns, self._wall, self._steady = dns, wall, steady
         self._check_seconds = resync_seconds / 2 if repair else None
-        self._reach_seconds = min(1.0, beat_seconds / 2)
-        self._machine = Machine.read()
-        self._workers: dict[str, _Registered] = {}
+        self._nodes = Nodes(store, members, beat_seconds, wall, steady)
+        self._workers: dict[str, Registered] = {}
         self._runs: dict[str, PodRun] = {}
         self._lock, self._forgotten = Lock(), Condition()
         self._started = False
         self._recorder, self._events = EventRecorder(store, COMPONENT, clock=wall), EventQueue()
         self._watch = ContainerWatch()
-        self._heartbeat = Heartbeat(
-            self._find_reachable, self._renew, self._write_node_status, every=beat_seconds, wall=wall, steady=steady
-        )
-        self._loop = Loop(
-            f"kubelet {cluster}",
+        self._loop = self._build_loop(threads, resync_seconds)
+        self._bridges = self._build_bridge_loop(resync_seconds if repair else None)
+
+    def _build_loop(self, threads: int, resync_seconds: float) -> Loop:
+        return Loop(
+            f"kubelet {self.cluster}",
             self._reconcile,
             self._tell_failure,
             threads=threads,
             keys=lambda: list(self._runs),
             resync_seconds=resync_seconds,
-            clock=steady,
+            clock=self._steady,
         )
-        self._bridges = Loop(
-            f"bridges {cluster}",
+
+    def _build_bridge_loop(self, resync_seconds: float | None) -> Loop:
+        return Loop(
+            f"bridges {self.cluster}",
             self._ensure_bridge,
             self._tell_bridge_failure,
             threads=1,
             keys=self._nodes_with_pods,
-            resync_seconds=resync_seconds if repair else None,
-            clock=steady,
+            resync_seconds=resync_seconds,
+            clock=self._steady,
         )
 
     # --- start and end
@@ -138,13 +122,13 @@ class Kubelet:
         self._events.start()
         self._loop.start()
         self._bridges.start()
-        self._heartbeat.start()
+        self._nodes.heartbeat.start()
 
     def stop(self) -> None:
         """End all threads. Pods and their processes stay as they are, for a kubelet after this one or for the
         sandbox's end."""
         self._pods.forget(self._note)
-        self._heartbeat.stop()
+        self._nodes.heartbeat.stop()
         self._bridges.stop()
         self._loop.stop()
         self._watch.close()
@@ -157,76 +141,16 @@ class Kubelet:
         for loop in (self._loop, self._bridges):
             loop.look_at_clock()
 
-    # --- Nodes
-
     def add_worker(self, worker: KubeletWorker) -> None:
         """Register a worker as a Node that is Ready, and carry out its pods from now on. Errors of the store."""
-        with entered(worker.place.namespaces):
-            path = Path("/etc/resolv.conf")
-            resolv_conf = path.read_text() if path.exists() else ""
-        registered = _Registered(worker, resolv_conf, {}, 0.0)
-        self._register(registered)
+        registered = self._nodes.register(worker)
         with self._lock:
             if self._started:
                 self._take_over(registered)
             self._workers[worker.node] = registered
-        self._heartbeat.add(worker.node)
         for pod in self._pods.items():
             if _node_of(pod) == worker.node:
                 self._loop.add(key_of(pod))
-
-    def _register(self, registered: _Registered) -> None:
-        """Write the Node and its Lease, whether they are there or not."""
-        now = self._wall()
-        node = build_node(registered.worker, self._machine, now)
-        try:
-            registered.node = self._store.create(node)
-        except AlreadyExists:
-            present = self._store.get("Node", name_of(node))
-            metadata = {
-                **present["metadata"],
-                "labels": {**present["metadata"].get("labels", {}), **node["metadata"]["labels"]},
-            }
-            metadata.pop("resourceVersion", None)
-            spec = {**present.get("spec", {}), **node["spec"]}
-            registered.node = self._store.update({**present, "metadata": metadata, "spec": spec})
-            self._write_status_of(registered)
-        registered.written = self._steady()
-        lease = build_lease(registered.node, now)
-        try:
-            self._store.create(lease)
-        except AlreadyExists:
-            self._store.update(lease)
-
-    def _write_status_of(self, registered: _Registered) -> None:
-        before = (registered.node.get("status") or {}).get("conditions") or ()
-        status = build_node_status(registered.worker, self._machine, before, self._wall())
-        registered.node = self._store.update_status({**registered.node, "status": status})
-        registered.written = self._steady()
-
-    def _write_node_status(self, node: str) -> None:
-        """Say again that the Node is Ready: it was taken for lost meanwhile."""
-        registered = self._workers[node]
-        try:
-            registered.node = self._store.get("Node", node)
-            self._write_status_of(registered)
-        except NotFound:
-            self._register(registered)
-
-    def _renew(self, node: str) -> None:
-        registered = self._workers[node]
-        try:
-            self._store.update(build_lease(registered.node, self._wall()))
-        except NotFound:
-            self._register(registered)
-        if self._steady() >= registered.written + STATUS_SECONDS:
-            self._write_node_status(node)
-
-    def _find_reachable(self, nodes: Collection[str]) -> set[str]:
-        if not self._members:
-            return set(nodes)
-        places = {node: self._workers[node].worker.place.namespaces for node in nodes}
-        return find_reachable(places, self._members, self._reach_seconds)
 
     # --- pods
 
@@ -260,7 +184,7 @@ class Kubelet:
             self._forget(key)
         return again
 
-    def _build_run(self, registered: _Registered, pod: Object) -> PodRun:
+    def _build_run(self, registered: Registered, pod: Object) -> PodRun:
         node, key = registered.worker.node, key_of(pod)
 
         def tell(reason: str, message: str, kind: str) -> None:
@@ -270,7 +194,7 @@ class Kubelet:
         sandbox = PodSandbox(registered.worker, self.cluster, pod, self._dns, registered.resolv_conf)
         return PodRun(pod, sandbox, around, self._store, self._check_seconds)
 
-    def _take_over(self, registered: _Registered) -> None:
+    def _take_over(self, registered: Registered) -> None:
         """Know the worker's pods that have an address, before any other gets one."""
         for pod in self._pods.items():
             address = (pod.get("status") or {}).get("podIP")
@@ -352,11 +276,9 @@ class Kubelet:
         for run in list(self._runs.values()):
             node = run.sandbox.worker.node
             counts[node] = counts.get(node, 0) + 1
-        beats = self._heartbeat.status()
         return [
-            WorkerHealth(registered.worker.place.name, node, counts.get(node, 0), beats[node].reached, beats[node].last)
-            for node, registered in sorted(self._workers.items())
-            if node in beats
+            WorkerHealth(worker.place.name, worker.node, counts.get(worker.node, 0), beat.reached, beat.last)
+            for worker, beat in self._nodes.beats()
         ]
 
     def owned_names(self, node: str) -> OwnedNames:
@@ -380,35 +302,12 @@ class Kubelet:
         else:
             wanted = [self._store.get("Pod", name, namespace) for namespace, name in pods]
         uids = {key_of(pod): uid_of(pod) for pod in wanted}
-        left = list(uids)
+        Awaited(uids, self._pods, self.cluster, self._explain_where).wait(deadline)
 
-        def read(key: str) -> Object | None:
-            """The pod that is meant: the informer may still show the one before."""
-            pod = self._pods.by_key(key)
-            return pod if pod is not None and uid_of(pod) == uids[key] else None
-
-        def all_settled(_: Informer) -> bool:
-            while left and is_settled(read(left[-1])):
-                left.pop()
-            return not left
-
-        try:
-            self._pods.wait_for(all_settled, deadline, "pods")
-        except NotReady as error:
-            wrong = [key for key in left if not is_settled(read(key))]
-            raise self._not_ready(wrong, f"after {deadline:g} s") from error
-        if failed := [key for key in uids if not is_ready(read(key))]:
-            raise self._not_ready(failed, "")
-
-    def _not_ready(self, keys: Sequence[str], when: str) -> NotReady:
-        words = "; ".join(f"{key}: {explain_pod(self._pods.by_key(key))}" for key in keys[:5])
-        more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-        what = f"{len(keys)} pod{'s are' if len(keys) > 1 else ' is'} not ready {when}".rstrip()
-        return NotReady(what, self.cluster, words + more, f"see its Events, and {self._directory_of(keys[0])}")
-
-    def _directory_of(self, key: str) -> str:
+    def _explain_where(self, key: str) -> str:
+        """Where a user finds more about a pod."""
         run = self._runs.get(key)
-        return run.sandbox.directory if run else "knetsim status"
+        return f"see its Events, and {run.sandbox.directory}" if run else "see its Events, and knetsim status"
 
     def wait_pod_gone(self, namespace: str, pod: str, uid: str, deadline: float) -> None:
         """Wait until nothing is left of the pod with that uid, in the store or on its worker; NotReady after
@@ -430,30 +329,3 @@ def _node_of(pod: Mapping[str, object]) -> str:
     spec = pod.get("spec")
     node = spec.get("nodeName") if isinstance(spec, Mapping) else None
     return node if isinstance(node, str) else ""
-
-
-def is_ready(pod: Object | None) -> bool:
-    """Whether a pod's condition Ready is True, or it has done what it was for."""
-    status = (pod or {}).get("status") or {}
-    if status.get("phase") == "Succeeded":
-        return True
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
-
-
-def is_settled(pod: Object | None) -> bool:
-    """Whether there is nothing to wait for any more: it is ready, or it has ended."""
-    return pod is not None and (is_ready(pod) or is_finished(pod))
-
-
-def explain_pod(pod: Object | None) -> str:
-    """Why a pod is not ready, in its own words."""
-    if pod is None:
-        return "there is no such pod"
-    status = pod.get("status") or {}
-    for one in status.get("containerStatuses") or ():
-        state = one.get("state") or {}
-        for kind in ("waiting", "terminated"):
-            if kind in state:
-                about = state[kind]
-                return f"{about.get('reason', '')} {about.get('message', '')}".strip()
-    return f"its phase is {status.get('phase', 'unknown')}"

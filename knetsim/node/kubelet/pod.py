@@ -15,7 +15,6 @@ from dataclasses import replace
 
 from knetsim.api.events import NORMAL, WARNING
 from knetsim.api.objects import Object, describe, name_of, namespace_of, parse_time, uid_of
-from knetsim.api.pods import FINISHED_PHASES
 from knetsim.api.store import Store
 from knetsim.errors import CommandError, Conflict, KnetsimError, LeftoverError, NotFound
 from knetsim.names import did_you_mean
@@ -283,11 +282,6 @@ def revision_of(obj: Object) -> int:
     """An object's resourceVersion as a number: the later, the higher (Kubernetes promises so since 1.35)."""
     version = obj["metadata"].get("resourceVersion", "")
     return int(version) if version.isdigit() else 0
-
-
-def is_finished(pod: Object) -> bool:
-    """Whether the pod has ended for good."""
-    return (pod.get("status") or {}).get("phase") in FINISHED_PHASES
 
 
 def explain(error: BaseException) -> str:

@@ -525,10 +525,10 @@ def test_nodes_and_heartbeats(lab: Lab) -> None:
     assert lease["spec"]["holderIdentity"] == "c0w1"
     assert lease["metadata"]["ownerReferences"][0]["uid"] == node["metadata"]["uid"]
     lab.store.delete("Lease", "c0w1", "kube-node-lease")
-    lab.kubelet._renew("c0w1")
+    lab.kubelet._nodes.renew("c0w1")
     assert lab.store.get("Lease", "c0w1", "kube-node-lease")
     lab.store.delete("Node", "c0w1")
-    lab.kubelet._write_node_status("c0w1")
+    lab.kubelet._nodes.write_status("c0w1")
     assert lab.store.get("Node", "c0w1")["metadata"]["uid"] != node["metadata"]["uid"]
     assert [(one.worker, one.pods, one.reachable) for one in lab.kubelet.status()] == [
         ("C0w1", 0, True),

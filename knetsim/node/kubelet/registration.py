@@ -1,0 +1,125 @@
+"""The Nodes of a cluster's workers: registered, their Leases renewed while their workers reach the store, their
+status kept.
+
+One writer per field: labels and spec that others wrote stay when a Node is registered again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from knetsim.api.objects import Object, name_of
+from knetsim.api.store import Store
+from knetsim.errors import AlreadyExists, NotFound
+from knetsim.node.kubelet.heartbeat import Beat, Heartbeat
+from knetsim.node.kubelet.node import KubeletWorker, Machine, build_lease, build_node, build_node_status
+from knetsim.node.loop import Clock
+from knetsim.system.netns import entered
+from knetsim.system.reach import find_reachable
+
+#: a Node's status is written anew at least so often, as a kubelet does
+STATUS_SECONDS = 300.0
+_REACH_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Registered:
+    """A worker with its own resolv.conf, its Node as it was written last, and when its status was."""
+
+    worker: KubeletWorker
+    resolv_conf: str
+    node: Object
+    written: float = 0.0
+
+
+class Nodes:
+    """All workers of a cluster as Nodes. `members` are where a worker must get through to, or none: it always does."""
+
+    def __init__(
+        self, store: Store, members: Sequence[tuple[str, int]], beat_seconds: float, wall: Clock, steady: Clock
+    ) -> None:
+        self._store, self._members, self._wall, self._steady = store, tuple(members), wall, steady
+        self._reach_seconds = min(_REACH_SECONDS, beat_seconds / 2)
+        self._machine = Machine.read()
+        self._registered: dict[str, Registered] = {}
+        self.heartbeat = Heartbeat(
+            self._find_reachable, self.renew, self.write_status, every=beat_seconds, wall=wall, steady=steady
+        )
+
+    def register(self, worker: KubeletWorker) -> Registered:
+        """Write a worker's Node, Ready, and its Lease, and beat for it from now on. Errors of the store."""
+        registered = Registered(worker, _read_resolv_conf(worker), {})
+        self._write(registered)
+        self._registered[worker.node] = registered
+        self.heartbeat.add(worker.node)
+        return registered
+
+    def beats(self) -> list[tuple[KubeletWorker, Beat]]:
+        """The workers by the names of their Nodes, with what is known of their heartbeats."""
+        beats = self.heartbeat.status()
+        return [(self._registered[node].worker, beat) for node, beat in sorted(beats.items())]
+
+    def renew(self, node: str) -> None:
+        """One heartbeat: renew the Lease, and at times say the status again. What was deleted is made anew."""
+        registered = self._registered[node]
+        try:
+            self._store.update(build_lease(registered.node, self._wall()))
+        except NotFound:
+            self._write(registered)
+        if self._steady() >= registered.written + STATUS_SECONDS:
+            self.write_status(node)
+
+    def write_status(self, node: str) -> None:
+        """Say that the Node is Ready, whatever was said of it meanwhile."""
+        registered = self._registered[node]
+        try:
+            registered.node = self._store.get("Node", node)
+            self._write_status(registered)
+        except NotFound:
+            self._write(registered)
+
+    def _write(self, registered: Registered) -> None:
+        """Write the Node and its Lease, whether they are there or not."""
+        now = self._wall()
+        node = build_node(registered.worker, self._machine, now)
+        try:
+            registered.node = self._store.create(node)
+        except AlreadyExists:
+            registered.node = self._store.update(_merge(self._store.get("Node", name_of(node)), node))
+            self._write_status(registered)
+        registered.written = self._steady()
+        lease = build_lease(registered.node, now)
+        try:
+            self._store.create(lease)
+        except AlreadyExists:
+            self._store.update(lease)
+
+    def _write_status(self, registered: Registered) -> None:
+        before = (registered.node.get("status") or {}).get("conditions") or ()
+        status = build_node_status(registered.worker, self._machine, before, self._wall())
+        registered.node = self._store.update_status({**registered.node, "status": status})
+        registered.written = self._steady()
+
+    def _find_reachable(self, nodes: Collection[str]) -> set[str]:
+        if not self._members:
+            return set(nodes)
+        places = {node: self._registered[node].worker.place.namespaces for node in nodes}
+        return find_reachable(places, self._members, self._reach_seconds)
+
+
+def _merge(present: Object, node: Object) -> Object:
+    """The stored Node with what is ours in it."""
+    metadata = {
+        **present["metadata"],
+        "labels": {**present["metadata"].get("labels", {}), **node["metadata"]["labels"]},
+    }
+    metadata.pop("resourceVersion", None)
+    return {**present, "metadata": metadata, "spec": {**present.get("spec", {}), **node["spec"]}}
+
+
+def _read_resolv_conf(worker: KubeletWorker) -> str:
+    with entered(worker.place.namespaces):
+        path = Path("/etc/resolv.conf")
+        return path.read_text() if path.exists() else ""
