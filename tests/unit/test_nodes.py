@@ -24,6 +24,11 @@ def workers(count: int, agent: str = "auto", cni: str = "auto") -> list[Any]:
     return [(cast("Any", SimpleNamespace(name=f"C0w{number}")), agent, cni) for number in range(count)]
 
 
+def build_scenario(workers: int) -> str:
+    spec = f"{{clusters: [{{name: C0, workers: {workers}}}]}}"
+    return f"{{apiVersion: knetsim.io/v1, kind: Scenario, metadata: {{name: x}}, spec: {spec}}}"
+
+
 def kinds(networks: list[WorkerNetwork]) -> set[tuple[str, str]]:
     return {(network.agent, network.cni) for network in networks}
 
@@ -68,11 +73,7 @@ def test_only_the_first_member_hurries_its_election() -> None:
 
 
 def test_every_host_knows_every_other_by_both_names() -> None:
-    text = build_hosts_file(
-        parse_scenario(
-            "{apiVersion: knetsim.io/v1, kind: Scenario, metadata: {name: x}, spec: {clusters: [{name: C0, workers: 1}]}}"
-        )
-    )
+    text = build_hosts_file(parse_scenario(build_scenario(workers=1)))
     assert "10.1.1.1 C0w1 c0w1\n" in text
     assert "10.1.0.1 C0e1 c0e1\n" in text
     assert "10.1.0.10 C0cp c0cp\n" in text
@@ -86,9 +87,7 @@ def test_names_of_pods_never_meet() -> None:
 
 
 def test_a_worker_is_found_by_any_of_its_names() -> None:
-    spec = parse_scenario(
-        "{apiVersion: knetsim.io/v1, kind: Scenario, metadata: {name: x}, spec: {clusters: [{name: C0, workers: 2}]}}"
-    ).clusters[0]
+    spec = parse_scenario(build_scenario(workers=2)).clusters[0]
     assert {spec.worker(name).name for name in ("w1", "C0w1", "c0w1")} == {"w1"}
     with pytest.raises(NotFound):
         spec.worker("w3")
