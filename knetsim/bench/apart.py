@@ -16,7 +16,8 @@ from knetsim.simulation import Simulation
 from knetsim.system import signals
 from knetsim.system.sandbox import Sandbox
 
-_INTERRUPTED = 130
+#: exit codes of an engine that was interrupted, or asked to end before it could listen
+_INTERRUPTED, _TERMINATED = 130, 143
 
 
 def simulation_name() -> str:
@@ -36,6 +37,7 @@ def run_apart(body: Callable[[], Any]) -> Any:
         try:
             text = json.dumps(body())
         except (KeyboardInterrupt, signals.Terminated):
+            signals.ignore_termination()
             return _INTERRUPTED
         with os.fdopen(answer, "w") as file:
             file.write(text)
@@ -43,7 +45,7 @@ def run_apart(body: Callable[[], Any]) -> Any:
 
     try:
         code = Sandbox(name=simulation_name(), scenario="", version="", engine=engine).run()
-        if code == _INTERRUPTED:
+        if code in (_INTERRUPTED, _TERMINATED):
             raise KeyboardInterrupt
         if code != 0:
             raise KnetsimError("a measurement failed", why=f"its sandbox ended with {code}", hint="see above")
