@@ -37,6 +37,7 @@ def run_apart(body: Callable[[], Any]) -> Any:
         try:
             text = json.dumps(body())
         except (KeyboardInterrupt, signals.Terminated):
+            signals.ignore_interrupts()
             signals.ignore_termination()
             return _INTERRUPTED
         with os.fdopen(answer, "w") as file:
