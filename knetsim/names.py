@@ -59,7 +59,8 @@ def cluster_id(cluster: str) -> str:
 
 
 def pod_netns(cluster: str, namespace: str, pod: str) -> str:
-    """The name of a pod's network namespace in its worker's /run/netns: `k0_c1`; elsewhere than in `default`, `k0_web_c1`.
+    """The name of a pod's network namespace in its worker's /run/netns: `k0_c1`; elsewhere than in `default`,
+    `k0_web_c1`.
 
     Kubernetes names hold no underscore, so two pods never share a name. File names hold 255 characters.
     """
@@ -68,7 +69,8 @@ def pod_netns(cluster: str, namespace: str, pod: str) -> str:
 
 
 def pod_veth(namespace: str, pod: str, uid: str) -> str:
-    """The worker's end of a pod's veth pair when knetsim wires it: `veth` and 8 hexadecimal digits, as the CNI plugin's."""
+    """The worker's end of a pod's veth pair when knetsim wires it: `veth` and 8 hexadecimal digits, as the CNI
+    plugin's."""
     return "veth" + hashlib.sha256(f"{namespace}/{pod}/{uid}".encode()).hexdigest()[:8]
 
 

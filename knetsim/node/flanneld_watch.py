@@ -1,8 +1,8 @@
 """What flanneld does not do: notice that somebody deleted its routes, ARP or FDB entries, and bring them back.
 
-flanneld acts on changes of leases, not on changes of the kernel. A restarted one makes everything anew from the leases and
-leaves what is there alone. So a worker that lacks something at two looks in a row has its flanneld restarted; traffic over
-what is still there is not disturbed. With `repair: false` nobody looks, as with flannel in reality.
+flanneld acts on changes of leases, not on changes of the kernel. A restarted one makes everything anew from the leases
+and leaves what is there alone. So a worker that lacks something at two looks in a row has its flanneld restarted;
+traffic over what is still there is not disturbed. With `repair: false` nobody looks, as with flannel in reality.
 """
 
 from __future__ import annotations
