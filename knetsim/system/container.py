@@ -170,7 +170,7 @@ def start_command(
                 stderr=file,
                 start_new_session=True,
             )
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a word that holds a null byte
         raise CommandError(argv, START_FAILED, str(error), place.name) from error
     return Process(place.name, child, log)
 
@@ -198,7 +198,7 @@ def start_process(spec: ContainerSpec) -> ContainerProcess:
             return process
     except CommandError:
         raise
-    except (OSError, KnetsimError) as error:
+    except (OSError, ValueError, KnetsimError) as error:  # ValueError: a word that holds a null byte
         raise _start_error(spec, str(error), error.hint if isinstance(error, KnetsimError) else "") from error
 
 

@@ -47,6 +47,13 @@ class _Followed:
     size: int
     streams: dict[int, _Stream] = field(default_factory=dict)
 
+    def set_aside(self) -> None:
+        """Begin a new log file."""
+        path, full = self.process.log, self.log
+        os.replace(path, f"{path}.1")
+        self.log, self.size = _open_log(path), 0
+        os.close(full)
+
 
 class ContainerWatch:
     """The thread; `add` processes to it, from any thread."""
@@ -123,15 +130,12 @@ class ContainerWatch:
             self._append(stream.followed, _build_records(_format_time(self._clock()), stream.name, stream.rest))
 
     def _append(self, followed: _Followed, records: bytes) -> None:
-        if followed.size and followed.size + len(records) > self._log_max_bytes:
-            path = followed.process.log
-            os.replace(path, f"{path}.1")
-            os.close(followed.log)
-            followed.log, followed.size = _open_log(path), 0
         try:
+            if followed.size and followed.size + len(records) > self._log_max_bytes:
+                followed.set_aside()
             followed.size += os.write(followed.log, records)
         except OSError:
-            pass  # the disk is full: the container's output is lost, not the container
+            pass  # the disk is full, or somebody removed the directory: the output is lost, not the container
 
     def _end(self, pidfd: int) -> None:
         """The process has ended, and with it all of its pid namespace."""

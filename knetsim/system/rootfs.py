@@ -96,20 +96,21 @@ def create_pod_view(place: Namespaces, files: Sequence[Mount]) -> int:
 
 
 def mount_memory(place: Namespaces, path: str, size: int) -> None:
-    """Put a file system in memory at `path`, a directory of `place`, for at most `size` bytes (0: half of the
-    memory)."""
+    """Have a file system in memory at `path`, a directory of `place`, for at most `size` bytes (0: half of the memory).
+
+    One that is there already stays, with what it holds.
+    """
     with entered(place):
-        options = f"mode=1777,size={size}" if size else "mode=1777"
-        linux.mount("tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
+        if not os.path.ismount(path):
+            options = f"mode=1777,size={size}" if size else "mode=1777"
+            linux.mount("tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
 
 
 def unmount_memory(place: Namespaces, path: str) -> None:
     """Take it away again, with what it holds; not there is fine."""
     with entered(place):
-        try:
+        if os.path.ismount(path):
             linux.unmount(path)
-        except OSError:
-            pass  # EINVAL, ENOENT
 
 
 def protect_proc() -> None:

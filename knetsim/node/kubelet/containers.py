@@ -16,11 +16,11 @@ from typing import Any
 
 from knetsim.api.events import NORMAL, WARNING
 from knetsim.api.objects import Object, uid_of
-from knetsim.errors import CommandError
+from knetsim.errors import CommandError, KnetsimError
 from knetsim.node.kubelet.commands import Work, build_argv, build_env, classify_container, explain_pull
 from knetsim.node.kubelet.lifecycle import ContainerView, CrashBackoff, Running, State, Terminated, Waiting
 from knetsim.node.kubelet.sandbox import PodSandbox
-from knetsim.system.container import ContainerProcess, ContainerSpec, Process, start_process
+from knetsim.system.container import START_FAILED, ContainerProcess, ContainerSpec, Process, start_process
 from knetsim.system.container_watch import ContainerWatch, read_log
 from knetsim.system.rootfs import Mount
 
@@ -69,7 +69,7 @@ class Container:
     ) -> None:
         """Go on from what a kubelet before this one wrote. Its processes are not known any more."""
         state, last = status.get("state") or {}, (status.get("lastState") or {}).get("terminated")
-        self._runs = status.get("restartCount", 0) + 1
+        self._runs = status.get("restartCount", 0)
         self._last = _read_terminated(last, read_time) if last else None
         self._ended = self._around.steady()
         if ended := state.get("terminated"):
@@ -84,6 +84,8 @@ class Container:
                 self.state = Terminated(_LOST, "ContainerStatusUnknown", message, since, now, identity)
         elif self._last is not None:  # it waited for its back-off
             self.state, self._last = self._last, None
+        if not isinstance(self.state, Waiting):
+            self._runs += 1
 
     def view(self) -> ContainerView:
         """What it has been through, for decisions and for the status."""
@@ -128,7 +130,7 @@ class Container:
         if work is Work.RUN:
             try:
                 self._start_process(pod, container, run)
-            except CommandError as error:
+            except (KnetsimError, OSError) as error:
                 self._fail(error, now, identity)
                 return
             self._around.tell("Started", f"Started container {self.name}", NORMAL)
@@ -159,16 +161,23 @@ class Container:
         if process.read_only_root:
             why = f"container {self.name}: its root directory is read-only, since there is no {process.read_only_root}"
             self._around.tell("ReadOnlyRoot", why, WARNING)
-        self._exited = threading.Event()
-        self._exited_of(process, self._exited)
-        self.process = process
+        self._follow(process)
 
-    def _exited_of(self, process: ContainerProcess, exited: threading.Event) -> None:
+    def _follow(self, process: ContainerProcess) -> None:
+        """Have the process followed; its end is a reason to look at the pod."""
+        exited = threading.Event()
+
         def note(ended: Process) -> None:
             exited.set()
             self._around.wake()
 
-        self._around.watch.add(process, note)
+        self._exited = exited
+        try:
+            self._around.watch.add(process, note)
+        except OSError:
+            process.close()
+            raise
+        self.process = process
 
     def _block(self, image: str) -> None:
         """Its image cannot be had, which is said once."""
@@ -176,10 +185,12 @@ class Container:
         self._image, self._blocked, self.state = image, True, Waiting("ErrImagePull", why)
         self._around.tell("Failed", why, WARNING)
 
-    def _fail(self, error: CommandError, now: float, identity: str) -> None:
-        message = error.output + (f" ({error.hint})" if error.hint else "")
+    def _fail(self, error: KnetsimError | OSError, now: float, identity: str) -> None:
+        message = error.output if isinstance(error, CommandError) else str(error)
+        if isinstance(error, KnetsimError) and error.hint:
+            message += f" ({error.hint})"
         self._around.tell("Failed", f'Error: failed to start container "{self.name}": {message}', WARNING)
-        self.state = Terminated(error.code, "StartError", message, now, self._around.wall(), identity)
+        self.state = Terminated(START_FAILED, "StartError", message, now, self._around.wall(), identity)
         self._ended = self._around.steady()
 
     def adapt(self, container: Mapping[str, Any], grace: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from knetsim.node.loop import Clock, Loop
 from knetsim.system.container import Process
 from knetsim.system.container_watch import ContainerWatch
 from knetsim.system.netns import Namespaces
+
+_log = logging.getLogger(__name__)
 
 COMPONENT = "kubelet"
 _SYNC_SECONDS = 30.0
@@ -198,7 +201,7 @@ class Kubelet:
         """Know the worker's pods that have an address, before any other gets one."""
         for pod in self._pods.items():
             address = (pod.get("status") or {}).get("podIP")
-            if _node_of(pod) == registered.worker.node and address and not is_finished(pod):
+            if _node_of(pod) == registered.worker.node and address:
                 run = self._build_run(registered, pod)
                 run.restore(pod)
                 self._runs[key_of(pod)] = run
@@ -217,8 +220,9 @@ class Kubelet:
 
     def _tell_failure(self, key: str, error: Exception, pause: float) -> None:
         pod = self._pods.by_key(key)
-        if pod is None or isinstance(error, StoreUnavailable):
-            return  # there is nobody who could be told
+        if pod is None or isinstance(error, StoreUnavailable):  # nobody could be told by an Event
+            _log.warning("pod %s: %s; trying again in %g s", key, explain(error), pause)
+            return
         message = f"error syncing pod, trying again in {pause:g} s: {explain(error)}"
         self._events.put(lambda: self._recorder.record(pod, "FailedSync", message, type=WARNING, host=_node_of(pod)))
 

@@ -30,6 +30,7 @@ from knetsim.node.kubelet.lifecycle import (
     plan_containers,
     read_containers,
 )
+from knetsim.node.kubelet.readiness import is_finished
 from knetsim.node.kubelet.sandbox import PodSandbox
 from knetsim.node.kubelet.status import PodView, build_status
 from knetsim.system.container import Process
@@ -40,7 +41,7 @@ _KILL_SECONDS = 10.0
 
 
 class PodRun:
-    """A pod (one uid) on one worker. `sync`, `finish` and `destroy` are called by one thread at a time."""
+    """A pod (one uid) on one worker. `sync` and `destroy` are called by one thread at a time."""
 
     def __init__(
         self, pod: Object, sandbox: PodSandbox, around: Surroundings, store: Store, check_seconds: float | None
@@ -71,11 +72,18 @@ class PodRun:
             for one in status.get(field) or ():
                 if one["name"] in specs:
                     self._containers[one["name"]].restore(one, specs[one["name"]], parse_time)
-        if self.sandbox.adopt():
-            self._checked_at = self._around.steady()
-        else:
+        self._over = is_finished(pod)
+        if not self._over and not self._adopt_sandbox():
             why = "Pod sandbox changed, it will be killed and re-created."
             self._around.tell("SandboxChanged", why, NORMAL)
+
+    def _adopt_sandbox(self) -> bool:
+        self._checked_at = self._around.steady()
+        try:
+            return self.sandbox.adopt()
+        except (KnetsimError, OSError) as error:
+            self._around.tell("FailedSync", f"the pod's network cannot be taken over: {explain(error)}", WARNING)
+            return False
 
     # --- towards what the object says
 

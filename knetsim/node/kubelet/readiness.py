@@ -63,8 +63,8 @@ class Awaited:
         return pod if pod is not None and uid_of(pod) == self.uids[key] else None
 
     def wait(self, deadline: float) -> None:
-        """NotReady, with the pods' own words, after `deadline` seconds, or as soon as all are settled and one has
-        failed."""
+        """Wait until all are ready. NotReady, with the pods' own words, after `deadline` seconds, or as soon as there
+        is nothing to wait for and one is not."""
         left = list(self.uids)
 
         def all_settled(_: Informer) -> bool:
@@ -75,9 +75,8 @@ class Awaited:
         try:
             self.pods.wait_for(all_settled, deadline, "pods")
         except NotReady as error:
-            raise self._error(
-                [key for key in left if not is_settled(self.read(key))], f"after {deadline:g} s"
-            ) from error
+            if late := [key for key in left if not is_settled(self.read(key))]:
+                raise self._error(late, f"after {deadline:g} s") from error
         if failed := [key for key in self.uids if not is_ready(self.read(key))]:
             raise self._error(failed, "")
 
@@ -85,4 +84,4 @@ class Awaited:
         words = "; ".join(f"{key}: {explain_pod(self.read(key))}" for key in keys[:_SHOWN])
         more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
         what = f"{len(keys)} pod{'s are' if len(keys) != 1 else ' is'} not ready {when}".rstrip()
-        return NotReady(what, self.where, words + more, self.hint(keys[0]) if keys else "")
+        return NotReady(what, self.where, words + more, self.hint(keys[0]))

@@ -3,7 +3,7 @@
 Kubernetes calls it the pod's sandbox; there a `pause` process holds the namespaces, here open descriptors do. The
 network namespace is shown in the worker's /run/netns, where `ip netns` finds it: `C0w1 ip netns exec k0_c1 ip addr`.
 The pod's directory, `/tmp/knetsim/C0w1/pods/default_c1`, holds `hosts`, `resolv.conf`, `volumes/` and each
-container's logs.
+container's logs; a pod that only holds its network has none before somebody enters it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from knetsim import names
 from knetsim.api.objects import Object, name_of, namespace_of, uid_of
 from knetsim.dataplane.pod import PodPlace, Wired
-from knetsim.errors import NotFound
+from knetsim.errors import KnetsimError, NotFound
 from knetsim.node.kubelet.commands import build_hostname, parse_quantity
 from knetsim.node.kubelet.files import ClusterDns, build_hosts, build_resolv_conf
 from knetsim.node.kubelet.node import KubeletWorker
@@ -45,7 +45,6 @@ class PodSandbox:
         self._own: Namespaces | None = None
         self._view: int | None = None
         self._visited = self._has_files = False
-        self._memory: set[str] = set()
 
     @property
     def ready(self) -> bool:
@@ -160,9 +159,9 @@ class PodSandbox:
 
     def remove_files(self) -> None:
         """Delete the pod's directory. What is not there is fine."""
-        for path in self._memory:
-            rootfs.unmount_memory(self.worker.place.namespaces, path)
-        self._memory.clear()
+        for volume in self._pod["spec"].get("volumes") or ():
+            if _memory_limit(volume) is not None:
+                rootfs.unmount_memory(self.worker.place.namespaces, self._volume_path(volume))
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # --- files and volumes
@@ -188,28 +187,28 @@ class PodSandbox:
         return [Mount(f"{self.directory}/{name}", f"/etc/{name}") for name in ("hosts", "resolv.conf", "hostname")]
 
     def volumes(self, container: Mapping[str, Any]) -> list[Mount]:
-        """A container's volumes at its mount paths, made if need be."""
+        """A container's volumes at its mount paths, made if need be. KnetsimError when a subPath leads out of one."""
         by_name = {volume["name"]: volume for volume in self._pod["spec"].get("volumes") or ()}
         mounts = []
         for mount in container.get("volumeMounts") or ():
             source = self._ensure_volume(by_name[mount["name"]])
             if mount.get("subPath"):
-                source = f"{source}/{mount['subPath']}"
-                os.makedirs(source, exist_ok=True)
+                source = _make_sub_path(source, mount["subPath"])
             mounts.append(Mount(source, mount["mountPath"], mount.get("readOnly", False)))
         return mounts
 
     def _ensure_volume(self, volume: Mapping[str, Any]) -> str:
         """An emptyDir: a directory; with a limit, or in memory, a file system of its own, seen on the worker too."""
-        path, options = f"{self.directory}/volumes/{volume['name']}", volume.get("emptyDir") or {}
+        path, limit = self._volume_path(volume), _memory_limit(volume)
         if not os.path.isdir(path):
             os.makedirs(path)
             os.chmod(path, 0o777)
-        size = parse_quantity(options.get("sizeLimit") or 0)
-        if (size or options.get("medium") == "Memory") and path not in self._memory:
-            rootfs.mount_memory(self.worker.place.namespaces, path, size)
-            self._memory.add(path)
+        if limit is not None:
+            rootfs.mount_memory(self.worker.place.namespaces, path, limit)
         return path
+
+    def _volume_path(self, volume: Mapping[str, Any]) -> str:
+        return f"{self.directory}/volumes/{volume['name']}"
 
     # --- ways in
 
@@ -237,3 +236,22 @@ class PodSandbox:
         if self._own is None:
             raise NotFound(f"pod {namespace_of(self._pod)}/{name_of(self._pod)} is not running", self.worker.place.name)
         self._visited = True
+
+
+def _memory_limit(volume: Mapping[str, Any]) -> int | None:
+    """The bytes that a volume of its own file system may hold, 0 for no limit; None for a plain directory."""
+    options = volume.get("emptyDir") or {}
+    limit = parse_quantity(options.get("sizeLimit") or 0)
+    return limit if limit or options.get("medium") == "Memory" else None
+
+
+def _make_sub_path(volume: str, path: str) -> str:
+    """The directory below a volume, made if need be; a container may have put a link there that leads elsewhere."""
+    root, source = os.path.realpath(volume), os.path.realpath(f"{volume}/{path}")
+    if os.path.commonpath((root, source)) != root:
+        raise KnetsimError(
+            f"the subPath {path!r} leads out of its volume", hint="a link in the volume points elsewhere"
+        )
+    if not os.path.exists(source):
+        os.makedirs(source)
+    return source

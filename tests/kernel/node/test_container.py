@@ -243,6 +243,8 @@ def test_a_signal_reaches_who_catches_it(pod: Pod) -> None:
         (["/etc/passwd"], "permission denied"),
         (["/etc"], "permission denied"),
         (["a=b"], 'cannot hold "="'),
+        (["echo", "a\0b"], "null byte"),
+        (["echo", "x" * 200_000], "too long"),
     ],
 )
 def test_what_cannot_be_started(pod: Pod, argv: list[str], words: str) -> None:

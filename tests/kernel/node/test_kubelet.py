@@ -10,7 +10,7 @@ import pytest
 
 from knetsim.api.objects import encode, storage_key
 from knetsim.dataplane.pod import NativeWiring, PodPlace, Wired, WorkerPlace
-from knetsim.errors import CommandError, NotFound, NotReady
+from knetsim.errors import CommandError, KnetsimError, NotFound, NotReady
 from knetsim.system.container_watch import read_log
 from knetsim.system.netns import entered
 from knetsim.system.ping import ping
@@ -154,6 +154,18 @@ def test_a_volume_with_a_limit(lab: Lab) -> None:
     directory = lab.kubelet._runs["default/c1"].sandbox.directory
     lab.delete()
     assert not os.path.exists(directory)
+
+
+def test_a_link_in_a_volume_leads_nowhere_else(lab: Lab) -> None:
+    whole, part = {"name": "v", "mountPath": "/v"}, {"name": "v", "mountPath": "/part", "subPath": "out"}
+    first = shell("ln -s ../../../../../../../../etc /v/out; echo up; sleep 1000", "first", volumeMounts=[whole])
+    lab.run("c1", first, volumes=[{"name": "v"}])
+    lab.wait_log("up")
+    pod = lab.get()
+    pod["spec"]["containers"].append(shell("ls /part", "second", volumeMounts=[part]))
+    sandbox = lab.kubelet._runs["default/c1"].sandbox
+    with pytest.raises(KnetsimError, match="leads out of its volume"):
+        sandbox.volumes(pod["spec"]["containers"][1])
 
 
 @pytest.mark.parametrize(("policy", "code"), [("OnFailure", 0), ("Never", 0), ("Never", 3)])
@@ -474,6 +486,36 @@ def test_a_new_kubelet_takes_over_addresses_and_counts_restarts(lab: Lab) -> Non
     assert (last["exitCode"], last["reason"]) == (137, "ContainerStatusUnknown")
     new = lab.run("c3")
     assert new["status"]["podIP"] not in (pause["status"]["podIP"], main["status"]["podIP"])
+
+
+def test_a_new_kubelet_knows_what_had_ended_and_what_had_not_begun(lab: Lab) -> None:
+    lab.create("done", shell("echo bye"), restartPolicy="Never")
+    lab.create("mixed", {"name": "web", "image": "nginx"}, {"name": "pause", "image": "pause"})
+    lab.wait(lambda status: status["phase"] == "Succeeded", "done")
+    lab.wait(lambda status: state_of(status, 1).get("running"), "mixed")
+    before = lab.get("done")["status"], lab.get("mixed")["status"]
+    lab.replace_kubelet(NativeWiring())
+    assert lab.log("done") == "bye\n"
+    directory = lab.kubelet._runs["default/done"].sandbox.directory
+    lab.run("after")
+    assert (lab.get("done")["status"], lab.get("mixed")["status"]) == before
+    lab.delete("done")
+    assert not os.path.exists(directory)
+
+
+def test_a_new_kubelet_keeps_what_is_in_memory(lab: Lab) -> None:
+    mount = [{"name": "m", "mountPath": "/m"}]
+    volumes = [{"name": "m", "emptyDir": {"medium": "Memory"}}]
+    lab.run("c1", shell("date +%s%N >> /m/runs; " + FOREVER, volumeMounts=mount), volumes=volumes)
+    lab.wait_log("up")
+    lab.replace_kubelet(NativeWiring())
+    lab.wait(lambda status: status["containerStatuses"][0]["restartCount"] == 1)
+    lab.kubelet.wait_pods_ready(DEADLINE)
+    lab.wait_log("up")
+    assert in_pod(lab, "wc -l < /m/runs") == "2\n"
+    directory = lab.kubelet._runs["default/c1"].sandbox.directory
+    lab.delete()
+    assert not os.path.exists(directory)
 
 
 def test_a_new_kubelet_makes_anew_what_is_gone(lab: Lab) -> None:
