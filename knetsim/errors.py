@@ -23,6 +23,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -154,3 +155,17 @@ class LeftoverError(KnetsimError):
             f"{len(self.failures)} thing(s) could not be cleaned up",
             why="; ".join(str(failure) for failure in self.failures),
         )
+
+
+def error_to_json(error: KnetsimError) -> list[Any]:
+    """An error in a form that another process raises again; one with more than the four texts becomes its base."""
+    plain = type(error).__init__ is KnetsimError.__init__
+    kind = type(error).__name__ if plain else "InputError" if error.exit_code == EXIT_USAGE else "KnetsimError"
+    return [kind, {"what": error.what, "where": error.where, "why": error.why[-4000:], "hint": error.hint}]
+
+
+def error_from_json(said: list[Any]) -> KnetsimError:
+    """The error of which another process said so, as the class it was; of one that is not known here, its base."""
+    kind, fields = said
+    error: KnetsimError = globals().get(kind, KnetsimError)(**fields)
+    return error

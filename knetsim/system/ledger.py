@@ -2,9 +2,8 @@
 end.
 
 The kernel ends what lives inside the sandbox. The rest, files mostly, is listed in `ledger.jsonl` of the state
-directory, one JSON object a line: {"kind": "file"|"tree"|"mountpoint", "path": …}. `sweep` undoes the entries, newest
-first,
-then the state directory itself; it serves stop, failed start, Ctrl-C and the next start after a crash alike.
+directory, one JSON object a line: {"kind": "file"|"tree", "path": …}. `sweep` undoes the entries, newest first, then
+the state directory itself; it serves stop, failed start, Ctrl-C and the next start after a crash alike.
 """
 
 from __future__ import annotations

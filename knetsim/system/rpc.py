@@ -2,8 +2,7 @@
 
 A connection carries one request, `{"method": …, "params": {…}}`, and one answer, `{"result": …}` or `{"error": [class,
 fields]}`, each a line of JSON. Open namespaces travel beside the answer as file descriptors (SCM_RIGHTS), so a caller
-in
-another pid and mount namespace needs no path to them. The socket is root's only.
+in another pid and mount namespace needs no path to them. The socket is root's only.
 """
 
 from __future__ import annotations
@@ -16,10 +15,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from knetsim import errors
-from knetsim.errors import KnetsimError, NotFound, StoreUnavailable
+from knetsim.errors import (
+    KnetsimError,
+    NotFound,
+    StoreUnavailable,
+    UsageError,
+    error_from_json,
+    error_to_json,
+)
 
 _MAX_FDS = 8
+_REQUEST_BYTES = 1 << 20
+#: seconds within which a caller must have asked, and taken what it is sent
+_PATIENCE = 30.0
+#: seconds until the next attempt when a call could not be taken, for want of descriptors
+_PAUSE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,7 @@ class RpcServer:
 
     def __init__(self, path: str, methods: dict[str, Method]) -> None:
         self._methods = methods
+        self._closed = threading.Event()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         old = os.umask(0o177)
         try:
@@ -53,6 +64,7 @@ class RpcServer:
 
     def close(self) -> None:
         """Answer no more."""
+        self._closed.set()
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
@@ -61,24 +73,24 @@ class RpcServer:
             try:
                 connection, _ = self._socket.accept()
             except OSError:
-                return  # closed
+                if self._closed.wait(_PAUSE):
+                    return
+                continue
             threading.Thread(target=self._serve, args=(connection,), name="rpc-call", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection:
+            connection.settimeout(_PATIENCE)
+            answer = Answer(None)
             try:
-                with connection.makefile("rb") as requests:
-                    request = json.loads(requests.readline() or b"{}")
-                answer = self._call(request)
-                line = json.dumps({"result": answer.result}).encode() + b"\n"
+                answer = self._call(_read_request(connection))
+                said = {"result": answer.result}
             except KnetsimError as error:
-                answer = Answer(None)
-                line = json.dumps({"error": _error_fields(error)}).encode() + b"\n"
-            except ValueError as error:
-                answer = Answer(None)
-                line = (
-                    json.dumps({"error": ["UsageError", {"what": "not a request", "why": str(error)}]}).encode() + b"\n"
-                )
+                said = {"error": error_to_json(error)}
+            except Exception as error:  # noqa: BLE001 - whatever it is, the one who asked is told
+                words = f"{type(error).__name__}: {error}"
+                said = {"error": error_to_json(KnetsimError(words, why="this is a mistake in knetsim, not yours"))}
+            line = json.dumps(said).encode() + b"\n"
             try:
                 if answer.fds:
                     sent = socket.send_fds(connection, [line], list(answer.fds))
@@ -97,6 +109,18 @@ class RpcServer:
         if method is None:
             raise NotFound(f"no method '{name}'", hint=_known_methods(self._methods))
         return method(**request.get("params", {}))
+
+
+def _read_request(connection: socket.socket) -> dict[str, Any]:
+    """What the caller asks; UsageError when that is no request, or none comes."""
+    try:
+        with connection.makefile("rb") as requests:
+            request = json.loads(requests.readline(_REQUEST_BYTES))
+    except (OSError, ValueError) as error:
+        raise UsageError("not a request", why=str(error)) from error
+    if not isinstance(request, dict) or not isinstance(request.get("params", {}), dict):
+        raise UsageError("not a request", why='it must be {"method": …, "params": {…}}')
+    return request
 
 
 def _known_methods(known: dict[str, Method]) -> str:
@@ -120,6 +144,8 @@ def call(path: str, method: str, timeout: float | None = 60, **params: Any) -> t
                 if not chunk:
                     break
                 data += chunk
+        except PermissionError as error:
+            raise KnetsimError("the simulation is root's", path, hint="sudo") from error
         except OSError as error:
             raise StoreUnavailable(
                 "the simulation does not answer", path, str(error), "is it still starting, or ending? see: knetsim ls"
@@ -128,13 +154,5 @@ def call(path: str, method: str, timeout: float | None = 60, **params: Any) -> t
         raise StoreUnavailable("the simulation ended while it was asked", path)
     answer = json.loads(data)
     if "error" in answer:
-        kind, fields = answer["error"]
-        raise getattr(errors, kind)(**fields)
+        raise error_from_json(answer["error"])
     return answer["result"], fds
-
-
-def _error_fields(error: KnetsimError) -> list[Any]:
-    """An error in a form that can be raised again elsewhere; those with more than the four texts become their base."""
-    plain = type(error).__init__ is KnetsimError.__init__
-    kind = type(error).__name__ if plain else "InputError" if error.exit_code == errors.EXIT_USAGE else "KnetsimError"
-    return [kind, {"what": error.what, "where": error.where, "why": error.why, "hint": error.hint}]

@@ -7,16 +7,14 @@
 
 Who dies takes the others along: the engine's end ends init, init's end is noticed by the guard, the guard's death kills
 init (parent-death signal), the outer process's death closes a pipe that the guard watches. So after `kill -9` of any
-one
-of them no process, device, rule, mount or namespace remains (the kernel's doing) and no file (the guard's, or the outer
-process's when the guard was the one killed). Only when both are killed at once does a directory stay, which the next
-start recognises by its free lock. The state directory is claimed by the guard, after it was forked: there is no moment
-at which something exists on the host and nobody watches over it.
+one of them no process, device, rule, mount or namespace remains (the kernel's doing) and no file (the guard's, or the
+outer process's when the guard was the one killed). Only when both are killed at once does a directory stay, which the
+next start recognises by its free lock. The state directory is claimed by the guard, after it was forked, and says at
+once whose it is: there is no moment at which something exists on the host and nobody watches over it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import json
 import os
@@ -26,17 +24,27 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from knetsim import errors
-from knetsim.errors import EXIT_FAILED, KnetsimError, MissingTool, NotReady
+from knetsim.errors import (
+    EXIT_FAILED,
+    KnetsimError,
+    MissingTool,
+    NotReady,
+    error_from_json,
+    error_to_json,
+)
 from knetsim.names import HOST_STATE, INSIDE_STATE, MEMORY_DISK
 from knetsim.system import linux, state
+from knetsim.system.signals import Terminated
 from knetsim.system.state import Identity, StateDirectory
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_WAITED = {*_FORWARDED, signal.SIGCHLD}
+#: Ctrl-\\ ends the engine, as any program; those that tidy up after it stay
+_BLOCKED = {*_WAITED, signal.SIGQUIT}
 _SI_KERNEL = 0x80  # siginfo.si_code of a signal sent by the terminal (asm-generic/siginfo.h)
 #: what a detached body says
 READY = b"ready"
@@ -61,7 +69,7 @@ class Sandbox:
         KnetsimError when the sandbox cannot be made; nothing is left then.
         """
         gc.freeze()  # what is loaded by now is shared with the children; a collection would copy it page by page
-        signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         alive_read, alive_write = os.pipe()
         trouble_read, trouble_write = os.pipe()
         outer = os.getpid()
@@ -76,11 +84,12 @@ class Sandbox:
         try:
             code = _wait_forwarding(guard)
             trouble = _read_all(trouble_read)
+            _sweep_after(guard, StateDirectory(self.root / self.name))
         finally:
             os.close(alive_write)
             os.close(trouble_read)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_FORWARDED, signal.SIGCHLD})
-        self._sweep_after_killed_guard()
+            gc.unfreeze()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if trouble:
             raise _trouble_error(trouble)
         return code
@@ -94,24 +103,12 @@ class Sandbox:
                 os.dup2(null, fd)
             os.close(null)
 
-    def _sweep_after_killed_guard(self) -> None:
-        """The guard sweeps; when somebody killed it, its directory is found stale here."""
-        directory = StateDirectory(self.root / self.name)
-        if not directory.path.exists():
-            return
-        identity = directory.identity()
-        if identity is None and not directory.is_running():
-            state.sweep(directory)  # killed between claiming and writing who it is
-        elif identity is not None and identity.outer == os.getpid():
-            _wait_unlocked(directory)
-            state.sweep(directory)
-
 
 def detach(body: Callable[[int], int]) -> int:
     """Run `body` in a session of its own and return as soon as it is ready, with 0, or has ended, with its exit code.
 
-    `body` gets a descriptor: READY is written there once it is, by whichever process. KnetsimError when body raises one.
-    An interrupt meanwhile asks body to stop, and its end is awaited.
+    `body` gets a descriptor: READY is written there once it is, by whichever process. KnetsimError when body raises
+    one. Who is asked to end meanwhile asks body to stop, and its end is awaited.
     """
     ready_read, ready_write = os.pipe()
     child = os.fork()
@@ -120,17 +117,17 @@ def detach(body: Callable[[int], int]) -> int:
         os.setsid()
         _end_process(lambda: body(ready_write), ready_write)
     os.close(ready_write)
+    before = {
+        number: signal.signal(number, lambda *_: os.kill(child, signal.SIGTERM))
+        for number in _FORWARDED
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     report = b""
-    while report != READY:
-        try:
-            chunk = os.read(ready_read, 65536)
-        except KeyboardInterrupt:
-            os.kill(child, signal.SIGTERM)
-            continue
-        if not chunk:
-            break
+    while report != READY and (chunk := os.read(ready_read, 65536)):
         report += chunk
     os.close(ready_read)
+    for number, reaction in before.items():
+        signal.signal(number, reaction)
     if report == READY:
         return 0
     code = _exit_code(os.waitpid(child, 0)[1])
@@ -145,39 +142,45 @@ def stop(directory: StateDirectory, deadline: float) -> None:
     NotReady when a process still holds the state directory after `deadline` seconds for each.
     """
     identity = directory.identity()
-    if identity is not None:
-        for pid, number in ((identity.outer, signal.SIGTERM), (identity.init, signal.SIGKILL)):
-            if _end_and_wait(pid, number, identity.guard, deadline):
-                break
-    if directory.is_running():
-        why = "it is still starting" if identity is None else f"it did not end in {deadline:g} s"
+    if identity is None or not directory.is_running():  # the pids of one that has crashed may be somebody else's by now
+        state.sweep_stale(directory)
+        return
+    steps = ((identity.outer, signal.SIGTERM), (identity.init, signal.SIGKILL))
+    try:
+        ended = any(_end_and_wait(pid, number, identity.guard, deadline) for pid, number in steps)
+    except PermissionError as error:
+        raise KnetsimError(f"cannot end simulation '{directory.name}'", why="it is root's", hint="sudo") from error
+    if not ended:
+        why = f"it did not end in {deadline:g} s"
         raise NotReady(f"simulation '{directory.name}' still runs", str(directory.path), why, "try again")
-    if directory.path.exists():
-        state.sweep(directory)
+    _sweep_after(identity.guard, directory)
 
 
-def _end_and_wait(pid: int, number: int, guard: int, deadline: float) -> bool:
+def _end_and_wait(pid: int | None, number: int, guard: int, deadline: float) -> bool:
     """Signal `pid` and wait for the end of the guard, which is the last to go; False when it did not come."""
     try:
         guard_fd = os.pidfd_open(guard)
     except ProcessLookupError:
         return True
     try:
+        if pid is None:
+            return False
         os.kill(pid, number)
-        return bool(select.select([guard_fd], [], [], deadline)[0])
+        poll = select.poll()
+        poll.register(guard_fd, select.POLLIN)
+        return bool(poll.poll(deadline * 1000))
     except ProcessLookupError:
         return False
     finally:
         os.close(guard_fd)
 
 
-def _wait_unlocked(directory: StateDirectory) -> None:
-    """Block until the last process of a dying sandbox has let go of the lock."""
-    fd = os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-    finally:
-        os.close(fd)
+def _sweep_after(guard: int, directory: StateDirectory) -> None:
+    """The guard sweeps; when somebody killed it, what it claimed is swept here, when its sandbox has ended."""
+    identity = directory.identity()
+    if identity is not None and identity.guard == guard:
+        directory.wait_unlocked()
+    state.sweep_stale(directory)
 
 
 class _Guard:
@@ -187,21 +190,26 @@ class _Guard:
         self.sandbox, self.outer, self.alive, self.trouble = sandbox, outer, alive, trouble
 
     def run(self) -> int:
-        directory = state.claim(self.sandbox.name, self.sandbox.root)
+        identity = Identity(
+            name=self.sandbox.name, scenario=self.sandbox.scenario, started=time.time(), outer=self.outer,
+            guard=os.getpid(), detached=self.sandbox.detached, version=self.sandbox.version,
+        )  # fmt: skip
+        directory = state.claim(identity, self.sandbox.root)
         try:
-            init = self._fork_init(directory)
-            directory.write_identity(
-                Identity(
-                    name=self.sandbox.name, scenario=self.sandbox.scenario, started=time.time(), outer=self.outer,
-                    guard=os.getpid(), init=init, detached=self.sandbox.detached, version=self.sandbox.version,
-                )
-            )  # fmt: skip
-            return self._watch(init)
+            init, go = self._fork_init(directory)
+            try:
+                directory.write_identity(replace(identity, init=init))
+                os.write(go, b".")
+                return self._watch(init)
+            except BaseException:
+                os.kill(init, signal.SIGKILL)
+                os.waitpid(init, 0)
+                raise
         finally:
             state.sweep(directory)
 
-    def _fork_init(self, directory: StateDirectory) -> int:
-        """Process 1 of a new pid namespace; the guard itself stays on the host."""
+    def _fork_init(self, directory: StateDirectory) -> tuple[int, int]:
+        """Process 1 of a new pid namespace, which waits for a byte; the guard itself stays on the host."""
         guard_read, guard_write = os.pipe()
         try:
             linux.unshare(linux.CLONE_NEWPID)
@@ -214,16 +222,15 @@ class _Guard:
             _end_process(lambda: _Init(self.sandbox, directory, guard_read, self.trouble).run(), self.trouble)
         os.close(guard_read)
         self.sandbox.let_go_of_terminal()
-        return init
+        return init, guard_write
 
     def _watch(self, init: int) -> int:
         """Until init ends: forward signals, and kill it when the outer process is gone. Its exit code."""
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
-        received: list[int] = []
-        signal.set_wakeup_fd(wake_write)
-        for number in _FORWARDED:
-            signal.signal(number, lambda number, _frame: received.append(number))
+        signal.set_wakeup_fd(wake_write)  # Python writes the number of each signal there
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
         init_fd = os.pidfd_open(init)
         poll = select.poll()
@@ -237,9 +244,8 @@ class _Guard:
                 signal.pidfd_send_signal(init_fd, signal.SIGKILL)
                 poll.unregister(self.alive)
             if wake_read in ready:
-                os.read(wake_read, 64)
-                while received:
-                    signal.pidfd_send_signal(init_fd, received.pop(0))
+                for received in os.read(wake_read, 64):
+                    signal.pidfd_send_signal(init_fd, received)
         return _exit_code(os.waitpid(init, 0)[1])
 
 
@@ -251,7 +257,7 @@ class _Init:
 
     def run(self) -> int:
         linux.set_parent_death_signal(signal.SIGKILL)
-        if select.select([self.guard], [], [], 0)[0]:
+        if not os.read(self.guard, 1):
             return EXIT_FAILED  # the guard died before the line above
         try:
             linux.unshare(_NAMESPACES)
@@ -261,7 +267,7 @@ class _Init:
         engine = os.fork()
         if engine == 0:
             os.close(self.guard)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_FORWARDED, signal.SIGCHLD})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
             _end_process(self.sandbox.engine, self.trouble)
         self.sandbox.let_go_of_terminal()
         return self._reap(engine)
@@ -279,11 +285,10 @@ class _Init:
 
     def _reap(self, engine: int) -> int:
         """Collect every orphan; forward signals to the engine; its exit code when it ends."""
-        signals = {*_FORWARDED, signal.SIGCHLD}
         while True:
-            info = signal.sigwaitinfo(signals)
+            info = signal.sigwaitinfo(_WAITED)
             if info.si_signo != signal.SIGCHLD:
-                if info.si_code != _SI_KERNEL:  # the terminal sent it to the engine too
+                if not _is_from_terminal(info):
                     os.kill(engine, info.si_signo)
                 continue
             while True:
@@ -319,18 +324,22 @@ def _make_private_run() -> None:
 
 
 def _wait_forwarding(child: int) -> int:
-    """The exit code of `child`; signals sent to us alone reach it meanwhile (the terminal's reach it anyway)."""
-    signals = {*_FORWARDED, signal.SIGCHLD}
+    """The exit code of `child`; signals sent to us alone reach it meanwhile."""
     while True:
-        info = signal.sigwaitinfo(signals)
+        info = signal.sigwaitinfo(_WAITED)
         if info.si_signo == signal.SIGCHLD:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid == child:
                 return _exit_code(status)
-        elif info.si_code != _SI_KERNEL:
+        elif not _is_from_terminal(info):
             # the guard cannot tell an interrupt for us alone from the terminal's: it gets SIGTERM, whose meaning is
             # the same
             os.kill(child, signal.SIGTERM if info.si_signo == signal.SIGINT else info.si_signo)
+
+
+def _is_from_terminal(info: signal.struct_siginfo) -> bool:
+    """Whether a Ctrl-C was typed, which reaches the engine anyway. Of a hang-up only the session's leader is told."""
+    return info.si_signo == signal.SIGINT and info.si_code == _SI_KERNEL
 
 
 def _exit_code(status: int) -> int:
@@ -347,26 +356,28 @@ def _end_process(body: Callable[[], int], trouble: int) -> NoReturn:
     except KnetsimError as error:
         _report_trouble(trouble, error)
         code = error.exit_code
+    except Terminated as error:
+        code = 128 + error.number
     except OSError as error:
         _report_trouble(trouble, KnetsimError("the simulation ended with an error of the system", why=str(error)))
     except BaseException:  # noqa: BLE001 this process ends in the next line: whatever it is, it is shown now or never
         sys.excepthook(*sys.exc_info())
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                pass  # whoever read it has gone, or it was closed from the first
+        os._exit(code & 0xFF)
 
 
 def _report_trouble(fd: int, error: KnetsimError) -> None:
-    fields = {"what": error.what, "where": error.where, "why": error.why, "hint": error.hint}
-    os.write(fd, json.dumps([type(error).__name__, fields]).encode())
+    os.write(fd, json.dumps(error_to_json(error)).encode() + b"\n")
 
 
 def _trouble_error(report: bytes) -> KnetsimError:
-    """The error that a forked process reported, as the class it was."""
-    kind, fields = json.loads(report)
-    error: KnetsimError = getattr(errors, kind)(**fields)
-    return error
+    """The first error that a forked process reported, as the class it was."""
+    return error_from_json(json.loads(report.splitlines()[0]))
 
 
 def _read_all(fd: int) -> bytes:

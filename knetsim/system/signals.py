@@ -20,9 +20,10 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def raise_on_termination() -> None:
-    """From now on SIGTERM and SIGHUP raise Terminated in the main thread, once."""
+    """From now on SIGTERM and SIGHUP raise Terminated in the main thread, once. `nohup` is honoured."""
     signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGHUP, _terminate)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _terminate)
 
 
 def ignore_termination() -> None:

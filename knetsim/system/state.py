@@ -27,16 +27,16 @@ _MOUNTPOINT_MARK = ".mountpoint"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a running simulation is; pids are the host's. `init` is process 1 of the sandbox."""
+    """Who a running simulation is; pids are the host's. `init` is process 1 of the sandbox, None before it is there."""
 
     name: str
     scenario: str
     started: float
     outer: int
     guard: int
-    init: int
     detached: bool
     version: str
+    init: int | None = None
 
 
 class StateDirectory:
@@ -60,7 +60,7 @@ class StateDirectory:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look at once do not see each other
         except BlockingIOError:
             return True
         finally:
@@ -68,11 +68,11 @@ class StateDirectory:
         return False
 
     def identity(self) -> Identity | None:
-        """What the simulation wrote about itself; None while it is starting (or after a crash in that moment)."""
+        """What the simulation wrote about itself; None in the moment of its claim (or after a crash in that moment)."""
         try:
             return Identity(**json.loads((self.path / IDENTITY_FILE).read_text()))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
+        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+            return None  # TypeError: another version of knetsim wrote it
 
     def write_identity(self, identity: Identity) -> None:
         """Publish `identity`, whole or not at all."""
@@ -83,7 +83,18 @@ class StateDirectory:
     def lock(self) -> None:
         """Hold the directory's lock in this process and its children to come."""
         self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)  # one that looks whether it is held holds it for an instant
+
+    def wait_unlocked(self) -> None:
+        """Block until the last process of a dying simulation has let go of the lock."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
 
     def unlock(self) -> None:
         """Let go of this process's share of the lock."""
@@ -97,7 +108,10 @@ def _root_locked(root: Path) -> Iterator[None]:
     """Nobody else claims or sweeps inside the block; `root` exists in it."""
     while True:
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # the last simulation has just removed it
         fcntl.flock(fd, fcntl.LOCK_EX)
         try:
             same = os.path.samestat(os.fstat(fd), os.stat(root))
@@ -113,7 +127,10 @@ def _root_locked(root: Path) -> Iterator[None]:
 
 
 def _directories(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir()) if root.exists() else []
+    try:
+        return sorted(path for path in root.iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return []
 
 
 def _sweep_locked(state: StateDirectory, root: Path) -> None:
@@ -135,11 +152,12 @@ def _sweep_locked(state: StateDirectory, root: Path) -> None:
                 pass  # another simulation has just been claimed beside us
 
 
-def claim(name: str, root: Path = Path(HOST_STATE)) -> StateDirectory:
-    """A fresh, locked state directory for the simulation `name`; what a crashed one left is swept first.
+def claim(identity: Identity, root: Path = Path(HOST_STATE)) -> StateDirectory:
+    """A fresh, locked state directory for a simulation, which says whose it is; what a crashed one left is swept first.
 
-    UsageError when `name` is no DNS label, AlreadyExists when such a simulation runs.
+    UsageError when its name is no DNS label, AlreadyExists when a simulation of that name runs.
     """
+    name = identity.name
     if not DNS_LABEL.match(name):
         raise UsageError(
             f"'{name}' cannot name a simulation",
@@ -160,6 +178,7 @@ def claim(name: str, root: Path = Path(HOST_STATE)) -> StateDirectory:
         _sweep_stale(root)
         state.path.mkdir(mode=0o755)
         state.lock()
+        state.write_identity(identity)
         _ensure_mountpoint(root)
     return state
 
@@ -184,6 +203,15 @@ def sweep(state: StateDirectory) -> None:
     with _root_locked(root):
         state.unlock()
         _sweep_locked(state, root)
+
+
+def sweep_stale(state: StateDirectory) -> None:
+    """Undo what the simulation made, unless it runs: under the same name another may have been claimed meanwhile."""
+    root = state.path.parent
+    if state.path.exists():
+        with _root_locked(root):
+            if not state.is_running():
+                _sweep_locked(state, root)
 
 
 def simulations(root: Path = Path(HOST_STATE)) -> list[StateDirectory]:

@@ -65,6 +65,7 @@ _RESERVED: dict[str, tuple[str, ...]] = {
 _MAY_CATCH_ALL = {
     "node/loop.py": "a failing reconcile becomes an event of its object and is tried again",
     "cli/main.py": "an error becomes text here, a mistake of ours too",
+    "system/rpc.py": "who asked from another terminal is told what went wrong, a mistake of ours too",
     "cli/shell.py": "what the expression after `py` raises is for whoever typed it",
     "system/sandbox.py": "a forked process ends in the next line: its error is shown now or never",
 }

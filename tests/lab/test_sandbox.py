@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import select
 import signal
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ import pytest
 from knetsim.errors import AlreadyExists, UsageError
 from knetsim.names import HOST_STATE, INSIDE_STATE
 from knetsim.system import sandbox, state
-from knetsim.system.state import StateDirectory
+from knetsim.system.state import Identity, StateDirectory
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -25,7 +27,7 @@ PROGRAM = """
 import json, os, sys, threading
 from knetsim.system import signals
 from knetsim.system.sandbox import Sandbox
-from knetsim.errors import KnetsimError
+from knetsim.errors import CommandError, KnetsimError
 
 def engine():
     try:
@@ -45,6 +47,8 @@ def live():
     print(json.dumps(facts), flush=True)
     if sys.argv[2] == "return":
         return 7
+    if sys.argv[2] == "fail":
+        raise CommandError(["false"], 1, "it failed")
     threading.Event().wait()
 
 try:
@@ -104,7 +108,7 @@ def wait_end(pid: int) -> None:
 
 
 def assert_nothing_left(name: str, identity: state.Identity | None = None) -> None:
-    for pid in (identity.outer, identity.guard, identity.init) if identity else ():
+    for pid in (identity.outer, identity.guard, identity.init or 0) if identity else ():
         wait_end(pid)
     assert not (Path(HOST_STATE) / name).exists()
     if not Path(HOST_STATE).exists():
@@ -145,6 +149,51 @@ def test_an_interrupt_for_the_outer_process_alone_ends_it_too(name: str) -> None
     box.child.send_signal(signal.SIGINT)
     assert box.end() == signal.SIGTERM
     assert_nothing_left(name)
+
+
+def test_a_terminal_that_is_closed_ends_it(name: str) -> None:
+    """The kernel tells the session's leader only, which is the outer process here."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", PROGRAM, name, "wait"])
+    directory = StateDirectory(Path(HOST_STATE) / name)
+    assert b"pidns" in os.read(terminal, 4096)
+    identity = directory.identity()
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == signal.SIGHUP
+    assert_nothing_left(name, identity)
+
+
+def test_a_quit_leaves_nothing(name: str) -> None:
+    box = Box(name, "wait")
+    identity = box.identity()
+    assert identity.init is not None
+    for pid in (identity.outer, identity.guard, identity.init):  # as the terminal does for Ctrl-\
+        os.kill(pid, signal.SIGQUIT)
+    assert box.directory.is_running(), "they are there to tidy up after the engine"
+    sandbox.stop(box.directory, 10)
+    box.end()
+    assert_nothing_left(name, identity)
+
+
+def test_an_error_of_the_engine_is_raised_outside(name: str) -> None:
+    box = Box(name, "fail")
+    assert box.end() == 1
+    assert box.errors() == "KnetsimError `false` failed (exit 1): it failed\n"
+    assert_nothing_left(name)
+
+
+def test_one_that_has_taken_the_name_is_not_swept(name: str) -> None:
+    box = Box(name, "wait")
+    state.sweep_stale(box.directory)
+    assert box.directory.is_running()
+    assert box.directory.path.exists()
+
+
+def test_looking_whether_it_runs_keeps_nobody_from_looking(tmp_path: Path) -> None:
+    crashed = StateDirectory(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(lambda _: crashed.is_running(), range(400)))
 
 
 def test_stop_from_another_terminal(name: str) -> None:
@@ -199,5 +248,5 @@ def test_what_a_crash_left_is_swept_by_the_next_start(name: str, tmp_path: Path)
 
 def test_a_name_must_be_a_label() -> None:
     with pytest.raises(UsageError, match="cannot name a simulation"):
-        state.claim("No/Such")
+        state.claim(Identity("No/Such", "", 0.0, outer=0, guard=0, detached=False, version=""))
     assert not (Path(HOST_STATE) / "No").exists()
