@@ -19,8 +19,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from knetsim.errors import MissingTool, NotReady
+from knetsim.errors import KnetsimError, NotReady
 from knetsim.system.netns import Namespaces, entered
+from knetsim.system.run import start_error
 
 BACKOFF_FIRST = 0.2
 BACKOFF_LAST = 10.0
@@ -86,6 +87,17 @@ def explain_exit(code: int) -> str:
         return f"signal {-code}"
 
 
+def _end_children(process: subprocess.Popen[bytes]) -> None:
+    """End what a daemon that has ended leaves in its session: a worker process of it would hold the port of the next.
+
+    The daemon must not have been waited for: until then nobody else gets its number.
+    """
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
 class Supervisor:
     """Watches daemons in one thread. `on_exit(daemon)` is called there after an unexpected end, to tell the user."""
 
@@ -106,7 +118,8 @@ class Supervisor:
         self._thread.start()
 
     def start(self, spec: DaemonSpec) -> Daemon:
-        """Start a daemon and keep it running. MissingTool when there is no such program."""
+        """Start a daemon and keep it running. MissingTool when there is no such program, KnetsimError when it cannot be
+        started, as when its log cannot be written."""
         daemon = Daemon(spec)
         with self._lock:
             if spec.name in self._daemons:
@@ -154,38 +167,42 @@ class Supervisor:
             return [daemon.status() for _, daemon in sorted(self._daemons.items())]
 
     def close(self) -> None:
-        """Stop watching; daemons go on (they end with the sandbox)."""
-        self._closing = True
-        self._wake()
+        """Stop watching; daemons go on (they end with the sandbox). Twice is once."""
+        with self._lock:
+            if self._closing:
+                return
+            self._wake()
+            self._closing = True
         self._thread.join()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
 
     def _wake(self) -> None:
-        try:
-            os.write(self._wake_write, b".")
-        except BlockingIOError:
-            pass  # the pipe is full of wake-ups already
+        with self._lock:
+            if not self._closing:
+                try:
+                    os.write(self._wake_write, b".")
+                except BlockingIOError:
+                    pass  # the pipe is full of wake-ups already
 
     def _spawn(self, daemon: Daemon) -> None:
         spec = daemon.spec
-        spec.log.parent.mkdir(parents=True, exist_ok=True)
-        for path in spec.stale:
-            path.unlink(missing_ok=True)
-        with spec.log.open("ab") as log:
-            try:
-                with entered(spec.place) if spec.place else nullcontext():
-                    daemon.process = subprocess.Popen(
-                        spec.argv,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                        cwd=spec.cwd,
-                        env=dict(spec.env) if spec.env is not None else None,
-                        start_new_session=True,
-                    )
-            except FileNotFoundError as error:
-                raise MissingTool(
-                    f"cannot start {spec.name}", why=f"no program {spec.argv[0]}", hint="run ./utils/setup"
-                ) from error
+        try:
+            spec.log.parent.mkdir(parents=True, exist_ok=True)
+            for path in spec.stale:
+                path.unlink(missing_ok=True)
+            with spec.log.open("ab") as log, entered(spec.place) if spec.place else nullcontext():
+                daemon.process = subprocess.Popen(
+                    spec.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=spec.cwd,
+                    env=dict(spec.env) if spec.env is not None else None,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise start_error(error, spec.argv, spec.name) from error
         daemon.pidfd = os.pidfd_open(daemon.process.pid)
         daemon.started = self._clock()
         daemon.due = None
@@ -214,6 +231,7 @@ class Supervisor:
     def _ended(self, daemon: Daemon) -> None:
         with self._lock:
             assert daemon.process is not None
+            _end_children(daemon.process)
             code = daemon.process.wait()
             os.close(daemon.pidfd)
             daemon.process, daemon.pidfd = None, -1
@@ -236,7 +254,7 @@ class Supervisor:
                     daemon.restarts += 1
                     try:
                         self._spawn(daemon)
-                    except (MissingTool, OSError) as error:
+                    except (KnetsimError, OSError) as error:
                         daemon.last_exit = str(error)
                         daemon.due = now + daemon.backoff
                         daemon.backoff = min(daemon.backoff * 2, BACKOFF_LAST)

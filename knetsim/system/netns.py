@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
+from knetsim.errors import NotFound
 from knetsim.system import linux
 
 KINDS = {
@@ -116,31 +117,46 @@ def _thread_home() -> Namespaces:
 
 def _go(target: Namespaces, kinds: tuple[str, ...]) -> None:
     if "mnt" in kinds:
-        linux.unshare(
-            linux.CLONE_FS
-        )  # a thread started by this one shares its root directory again; else this costs nothing
+        # a thread started by this one shares its root directory again; else this costs nothing
+        linux.unshare(linux.CLONE_FS)
     for kind in kinds:
         linux.setns(target.fds[kind], KINDS[kind])
+
+
+@contextmanager
+def _home_afterwards(kinds: tuple[str, ...]) -> Iterator[None]:
+    """After the block the calling thread stands in its own namespaces of `kinds` again, and in its own directory.
+
+    When the way back fails the process ends: a thread lost in a foreign namespace would configure the wrong machine.
+    """
+    home = _thread_home()
+    directory = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        try:
+            _go(home, kinds)
+            if "mnt" in kinds:
+                os.fchdir(directory)  # setns(2) went to the root directory
+        except OSError:
+            os.abort()
+        os.close(directory)
 
 
 @contextmanager
 def entered(place: Namespaces) -> Iterator[None]:
     """The calling thread stands in `place` inside the block, and at home after it. Children started inside stay there.
 
-    Not for nesting. A pid namespace holds for children only; inside such a block no thread can be started. When the way
-    back fails the process ends: a thread lost in a foreign namespace would configure the wrong machine.
+    Not for nesting. A pid namespace holds for children only; inside such a block no thread can be started. NotFound
+    when `place` was closed.
     """
-    home = _thread_home()
     # the pid namespace first: its descriptor is resolved before /proc may change with the mount namespace
     kinds = tuple(kind for kind in ("pid", *_ENTER_KINDS) if kind in place.fds)
-    try:
+    if not kinds:
+        raise NotFound(f"{place.name} is gone", why="its namespaces were let go of")
+    with _home_afterwards(kinds):
         _go(place, kinds)
         yield
-    finally:
-        try:
-            _go(home, kinds)
-        except OSError:
-            os.abort()
 
 
 @contextmanager
@@ -148,28 +164,19 @@ def new_pid_namespace() -> Iterator[None]:
     """Children started by the calling thread inside the block live in a pid namespace of their own; the first is its
     pid 1.
 
-    Inside, no thread can be started. As in `entered`, the process ends when the way back fails.
+    Inside, no thread can be started.
     """
-    home = _thread_home()
-    linux.unshare(linux.CLONE_NEWPID)
-    try:
+    with _home_afterwards(("pid",)):
+        linux.unshare(linux.CLONE_NEWPID)
         yield
-    finally:
-        try:
-            _go(home, ("pid",))
-        except OSError:
-            os.abort()
 
 
 def create_netns(name: str, hostname: str) -> Namespaces:
     """A new network and UTS namespace, the latter with `hostname`; the calling thread is back home on return."""
-    home = _thread_home()
-    try:
+    with _home_afterwards(("net", "uts")):
         linux.unshare(linux.CLONE_NEWNET | linux.CLONE_NEWUTS)
         socket.sethostname(hostname)
         return Namespaces.of_thread(name, ("net", "uts"))
-    finally:
-        _go(home, ("net", "uts"))
 
 
 def create_host(name: str, mounts: dict[str, str]) -> Namespaces:
@@ -178,8 +185,7 @@ def create_host(name: str, mounts: dict[str, str]) -> Namespaces:
 
     Its /sys shows its own devices, its /run/netns is empty and its own; each file of `mounts` is shown at its value.
     """
-    home = _thread_home()
-    try:
+    with _home_afterwards(_ENTER_KINDS):
         linux.unshare(linux.CLONE_NEWNET | linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC)
         socket.sethostname(name)
         linux.make_mounts_private()
@@ -188,8 +194,6 @@ def create_host(name: str, mounts: dict[str, str]) -> Namespaces:
         for source, target in mounts.items():
             linux.bind_mount(source, target)
         return Namespaces.of_thread(name)
-    finally:
-        _go(home, _ENTER_KINDS)
 
 
 def create_mount_namespace(place: Namespaces, mounts: dict[str, str]) -> int:
@@ -224,7 +228,7 @@ def is_published(worker: Namespaces, net_fd: int, name: str) -> bool:
 
 
 def open_published(worker: Namespaces, name: str, hostname: str) -> Namespaces | None:
-    """The network namespace shown as `name` in the worker's /run/netns, with a new UTS namespace; None if there is none."""
+    """The network namespace shown as `name` in the worker's /run/netns, with a new UTS namespace; None without one."""
     with entered(worker):
         try:
             net = os.open(f"/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -240,13 +244,10 @@ def open_published(worker: Namespaces, name: str, hostname: str) -> Namespaces |
 
 
 def _create_uts(hostname: str) -> int:
-    home = _thread_home()
-    try:
+    with _home_afterwards(("uts",)):
         linux.unshare(linux.CLONE_NEWUTS)
         socket.sethostname(hostname)
         return os.open("/proc/thread-self/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        _go(home, ("uts",))
 
 
 def unpublish_netns(worker: Namespaces, name: str) -> None:

@@ -10,12 +10,14 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from knetsim.errors import CommandError, MissingTool, NotReady
+from knetsim.errors import CommandError, KnetsimError, MissingTool, NotReady
 from knetsim.system.netns import Namespaces, entered
+
+_PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ def run(
                 errors="replace",
                 start_new_session=True,
             )
-    except FileNotFoundError as error:
-        raise _start_error(argv, where, cwd) from error
+    except OSError as error:
+        raise start_error(error, argv, where) from error
     with child:
         result = _wait_result(child, where, input, timeout)
     if check and result.code != 0:
@@ -89,9 +91,10 @@ def _end_session(child: subprocess.Popen[str]) -> None:
         pass  # it ended by itself meanwhile
 
 
-def _start_error(argv: Sequence[str], where: str, cwd: str | None) -> MissingTool:
-    if cwd is not None and not os.path.isdir(cwd):
-        return MissingTool(f"cannot run `{argv[0]}`", where, f"its working directory {cwd} does not exist")
+def start_error(error: OSError, argv: Sequence[str], where: str) -> KnetsimError:
+    """Why a program could not be started: it is not there (MissingTool), its directory is not, or another reason."""
+    if not isinstance(error, FileNotFoundError) or error.filename != argv[0]:
+        return KnetsimError(f"cannot run `{argv[0]}`", where, f"{error.strerror}: {error.filename}")
     return MissingTool(
         f"no program `{argv[0]}`", where, "it is not on this machine", "run ./utils/setup, or: knetsim doctor"
     )
@@ -100,16 +103,39 @@ def _start_error(argv: Sequence[str], where: str, cwd: str | None) -> MissingToo
 def run_attached(argv: Sequence[str], *, place: Namespaces, env: Mapping[str, str], cwd: str | None = None) -> int:
     """Run `argv` in `place` with this terminal's input and output; its exit code, 128 and the number for a signal.
 
-    MissingTool when there is no such program there.
+    Ctrl-C is the child's; who asks us to end asks it. MissingTool when there is no such program there.
     """
     try:
         with entered(place):
             child = subprocess.Popen(argv, env=dict(env), cwd=cwd)
-    except FileNotFoundError as error:
-        raise _start_error(argv, place.name, cwd) from error
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the child's
+    except OSError as error:
+        raise start_error(error, argv, place.name) from error
+    before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _PASSED_ON}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        code = child.wait()
+        with _terminal_kept():
+            code = child.wait()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, reaction in before.items():
+            signal.signal(number, reaction)
     return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def _terminal_kept() -> Iterator[None]:
+    """What runs inside the block may take the terminal: a shell does, and cannot give it back to a process group that
+    its pid namespace does not know."""
+    try:
+        group = os.tcgetpgrp(0)
+    except OSError:
+        group = 0  # standard input is no terminal, or not ours
+    try:
+        yield
+    finally:
+        if group == os.getpgrp():
+            before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # else one in the background is stopped for this
+            try:
+                os.tcsetpgrp(0, group)
+            except OSError:
+                pass  # the terminal was closed
+            signal.signal(signal.SIGTTOU, before)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from knetsim.errors import CommandError, MissingTool, NotReady
+from knetsim.errors import CommandError, KnetsimError, MissingTool, NotReady
 from knetsim.system.daemon import BACKOFF_FIRST, Daemon, DaemonSpec, Supervisor, explain_exit
 from knetsim.system.run import run
 from knetsim.system.wait import wait_until
@@ -95,7 +95,7 @@ def test_a_restart_is_at_once_and_keeps_its_files_away(watched: Watched, tmp_pat
 
 
 def test_a_program_that_is_not_there(watched: Watched, tmp_path: Path) -> None:
-    with pytest.raises(MissingTool, match="cannot start host/daemon"):
+    with pytest.raises(MissingTool, match="no program `/no/such/program`"):
         watched.supervisor.start(DaemonSpec("host/daemon", ["/no/such/program"], tmp_path / "log"))
     assert watched.supervisor.status() == []
 
@@ -123,11 +123,45 @@ def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None
 def test_a_missing_program_and_a_missing_directory_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(MissingTool, match="no program"):
         run(["/no/such/program"])
-    with pytest.raises(MissingTool, match="working directory"):
+    with pytest.raises(KnetsimError) as caught:
         run(["true"], cwd=str(tmp_path / "missing"))
+    assert caught.value.why == f"No such file or directory: {tmp_path / 'missing'}"
 
 
 def test_supervisors_threads_end(watched: Watched) -> None:
     other = Supervisor()
     other.close()
     assert not any(thread.name == "supervisor" and thread is other._thread for thread in threading.enumerate())
+
+
+def test_what_a_daemon_leaves_ends_with_it(watched: Watched, tmp_path: Path) -> None:
+    """Else a worker process would hold the port that the next one wants."""
+    pidfile = tmp_path / "child"
+    daemon = watched.supervisor.start(spec(tmp_path, f"sleep 1000 & echo $! > {pidfile}; wait"))
+    wait_until("the child", lambda: "" if pidfile.exists() and pidfile.read_text() else "its pid", 10)
+    assert daemon.process is not None
+    os.kill(daemon.process.pid, signal.SIGKILL)
+    assert watched.ends.get(timeout=10) == "signal 9 (SIGKILL)"
+    child = Path(f"/proc/{pidfile.read_text().split()[0]}/stat")
+    wait_until("the child's end", lambda: "its end" if child.exists() and " Z " not in child.read_text() else "", 10)
+
+
+def test_a_log_that_cannot_be_written(watched: Watched, tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file where the directory is to be")
+    with pytest.raises(KnetsimError, match="cannot run `sh`") as caught:
+        watched.supervisor.start(spec(tmp_path, "true"))
+    assert str(tmp_path / "logs") in caught.value.why
+    assert watched.supervisor.status() == []
+
+
+def test_a_program_that_disappears_is_tried_again(watched: Watched, tmp_path: Path) -> None:
+    program, away = tmp_path / "program", tmp_path / "away"
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o755)
+    daemon = watched.supervisor.start(DaemonSpec("host/daemon", [str(program)], tmp_path / "log"))
+    assert daemon.process is not None
+    program.rename(away)
+    os.kill(daemon.process.pid, signal.SIGKILL)
+    wait_until("the report", lambda: "" if "no program" in daemon.last_exit else daemon.last_exit or "an end", 10)
+    away.rename(program)
+    wait_until("the daemon", lambda: "" if daemon.status().running else daemon.last_exit, 10)
