@@ -90,6 +90,10 @@ class ClusterAssembly:
         """Who carries out the cluster's pods. NotReady while it is starting."""
         return self._up(self._kubelet)
 
+    def is_up(self) -> bool:
+        """Whether all of its machinery is there: etcd, store, pod network, kubelet."""
+        return self._kubelet is not None
+
     def _up(self, part: T | None) -> T:
         if part is None:
             raise NotReady(f"{self.name} is still starting", hint="see how far it is: knetsim status")

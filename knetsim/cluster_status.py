@@ -172,6 +172,8 @@ def find_orphans(cluster: ClusterAssembly) -> list[OrphanState]:
     """Network namespaces, interfaces and nft tables on the cluster's workers that belong to no pod and to no agent of
     ours."""
     orphans: list[OrphanState] = []
+    if not cluster.is_up():
+        return orphans  # what is being made belongs to nobody yet
     for worker in cluster.workers:
         owned = cluster.kubelet.owned_names(worker.node_name)
         with entered(worker.place):

@@ -2,8 +2,7 @@
 
 Order of a start, each step waiting for facts: hosts and links of all clusters → then, each cluster in a thread of its
 own: etcd members healthy → pod network ready on every worker → Nodes ready → manifests written → Pods ready. It runs
-inside
-the sandbox (`Simulation.run` makes one), whose end frees whatever it made.
+inside the sandbox (`Simulation.run` makes one), whose end frees whatever it made.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -25,7 +24,7 @@ from knetsim.errors import NotFound, UsageError
 from knetsim.node.etcd import install_etcdctl
 from knetsim.scenario import Scenario, read_all_manifests
 from knetsim.status import OrphanState, State, Status
-from knetsim.system import rpc
+from knetsim.system import rpc, signals
 from knetsim.system.daemon import Daemon, Supervisor
 from knetsim.system.netns import Namespaces
 from knetsim.system.rpc import Answer, RpcServer
@@ -97,12 +96,12 @@ class Simulation:
         """Run `body` with a started simulation, in a sandbox of its own; its exit code. Nothing remains afterwards.
 
         For programs: `Simulation.run(read_scenario("lab.yaml"), lambda sim: print(sim.status()))`. An error of `body`
-        is
-        raised here again, as the class it was when it is one of knetsim's.
+        is raised here again, as the class it was when it is one of knetsim's; of others the traceback is shown.
         """
         from knetsim.system.sandbox import Sandbox
 
         def engine() -> int:
+            signals.raise_on_termination()
             simulation = cls(scenario, name=name)
             simulation.start()
             return body(simulation) or 0
@@ -130,9 +129,16 @@ class Simulation:
         self.net.settle_addresses()
 
     def _in_parallel(self, step: Callable[[Cluster], T]) -> list[T]:
-        """One step for all clusters at once; the first error, after all have ended."""
-        with ThreadPoolExecutor(len(self.clusters), "cluster") as pool:
-            return [future.result() for future in [pool.submit(step, cluster) for cluster in self.clusters]]
+        """One step for all clusters at once. The first error ends the wait, and so does whoever interrupts it: what the
+        other clusters still wait for may be a minute away, and ends with the process."""
+        pool = ThreadPoolExecutor(len(self.clusters), "cluster")
+        try:
+            futures = [pool.submit(step, cluster) for cluster in self.clusters]
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()
+            return [future.result() for future in futures]
+        finally:
+            pool.shutdown(wait=False)
 
     def stop(self) -> None:
         """Stop agents and daemons; the sandbox's end does the rest, and needs no call of this."""

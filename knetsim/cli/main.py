@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from knetsim.cli.bench import bench
-from knetsim.cli.terminal import Output
+from knetsim.cli.terminal import Output, ensure_standard_files
 from knetsim.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, KnetsimError, NotFound, UsageError
 from knetsim.names import did_you_mean
 
@@ -41,6 +41,12 @@ class _Commands(click.Group):
         except click.UsageError as error:
             hint = did_you_mean(args[0], self.list_commands(ctx))
             raise click.UsageError(f"{error.message} ({hint})", ctx) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _abandon_output()  # click itself would end the process with 1
 
 
 @click.group(cls=_Commands, context_settings=_CONTEXT)
@@ -232,9 +238,8 @@ cli.add_command(bench)
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of the console script."""
-    code = run(sys.argv[1:] if arguments is None else arguments)
-    sys.stdout.flush()
-    sys.exit(code)
+    ensure_standard_files()
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: list[str]) -> int:
@@ -249,6 +254,7 @@ def shown(body: Callable[[], Any], verbose: bool = False) -> int:
 
     try:
         code = body()
+        sys.stdout.flush()
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
@@ -261,12 +267,19 @@ def shown(body: Callable[[], Any], verbose: bool = False) -> int:
         print_error(error, verbose)
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has gone, as in `knetsim status | head`
-        return EXIT_OK
+        return _abandon_output()
     except Exception as error:  # noqa: BLE001 a mistake of ours: say so, and where it arose when asked
         print_error(error, verbose)
         return EXIT_FAILED
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _abandon_output() -> int:
+    """Whoever read our output has gone, as in `knetsim status | head`: that is no failure."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+    return EXIT_OK
 
 
 if __name__ == "__main__":

@@ -30,6 +30,18 @@ _ANSI = {"": "0", "good": "32", "bad": "1;31", "warn": "33", "label": "2", "head
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+def ensure_standard_files() -> None:
+    """Open what the caller closed (`knetsim ls >&-`): else a pipe or a socket of ours would get number 0, 1 or 2."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            fd = os.open(os.devnull, os.O_RDWR)
+            if fd != number:
+                os.dup2(fd, number)
+                os.close(fd)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+
+
 def is_terminal(file: IO[str]) -> bool:
     """Whether a terminal is there that can move its cursor."""
     return file.isatty() and os.environ.get("TERM") != "dumb"

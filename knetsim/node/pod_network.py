@@ -1,10 +1,8 @@
 """Who gives a cluster's workers their part of the pod network, and who wires their pods: chosen, started, awaited.
 
 Each worker has an agent, the real flanneld as a daemon of its own or the embedded one that serves all its workers of
-the
-cluster, and a way to wire pods, the real CNI plugins or netlink. `auto` means the real ones while there are few
-workers:
-a flanneld costs 60 MB and a CNI chain 20 ms a pod.
+the cluster, and a way to wire pods, the real CNI plugins or netlink. `auto` means the real ones while there are few
+workers: a flanneld costs 60 MB and a CNI chain 20 ms a pod.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from knetsim.dataplane.overlay.state import Underlay
 from knetsim.dataplane.overlay.subnet_file import read_subnet_file
 from knetsim.dataplane.overlay.worker import OverlayStatus, OverlayWorker
 from knetsim.dataplane.pod import NativeWiring, PluginWiring, PodNetwork, WorkerPlace
-from knetsim.errors import MissingTool, NotReady
+from knetsim.errors import MissingTool, NotReady, StoreUnavailable
 from knetsim.node.flanneld_watch import FlanneldWatch
 from knetsim.node.worker import Worker
 from knetsim.system.daemon import DaemonSpec, Supervisor
@@ -182,12 +180,19 @@ class PodNetworkAgents:
         return self._wirings[network.cni]
 
     def status(self) -> list[OverlayStatus]:
-        """How far each worker's overlay is, whichever agent it has; of flanneld what the kernel shows."""
+        """How far each worker's overlay is, whichever agent it has; of flanneld what the kernel shows.
+
+        Without etcd nobody can say what the kernel ought to show.
+        """
         rows = {status.worker: status for status in (self._agent.status() if self._agent else ())}
         absent = [network.worker for network in self.networks if network.worker.name not in rows]
         if absent:
-            listing = list_leases(self._etcd)
-            rows |= {worker.name: read_status(_overlay_worker(worker), self.config, listing) for worker in absent}
+            try:
+                listing = list_leases(self._etcd)
+            except StoreUnavailable as error:
+                rows |= {worker.name: _unknown_status(worker, error) for worker in absent}
+            else:
+                rows |= {worker.name: read_status(_overlay_worker(worker), self.config, listing) for worker in absent}
         return [rows[network.worker.name] for network in self.networks]
 
 
@@ -204,6 +209,11 @@ def build_config(pod_network: Any) -> NetworkConfig:
         backend=options,
         nftables=not os.path.isdir("/proc/sys/net/bridge"),
     )
+
+
+def _unknown_status(worker: Worker, error: StoreUnavailable) -> OverlayStatus:
+    lease = read_subnet_file(Path(names.host_directory(worker.name)))
+    return OverlayStatus(worker.name, subnet=str(lease.subnet) if lease else "", error=f"not known: {error.what}")
 
 
 def _underlay(worker: Worker) -> Underlay:
