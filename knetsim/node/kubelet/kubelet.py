@@ -25,6 +25,7 @@ from knetsim.node.kubelet.sandbox import PodSandbox
 from knetsim.node.loop import Clock, Loop
 from knetsim.system.container import Process
 from knetsim.system.container_watch import ContainerWatch
+from knetsim.system.limits import raise_open_files
 from knetsim.system.netns import Namespaces
 
 _log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Kubelet:
         self.cluster, self._store, self._pods = cluster, store, pods
         self._dns, self._wall, self._steady = dns, wall, steady
         self._check_seconds = resync_seconds / 2 if repair else None
+        raise_open_files()  # every pod holds two
         self._nodes = Nodes(store, members, beat_seconds, wall, steady)
         self._workers: dict[str, Registered] = {}
         self._runs: dict[str, PodRun] = {}

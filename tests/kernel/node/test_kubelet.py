@@ -16,6 +16,7 @@ from knetsim.system.netns import entered
 from knetsim.system.ping import ping
 from knetsim.system.run import run
 from knetsim.system.wait import wait_until
+from tests.kernel.conftest import make_wiring
 from tests.kernel.node.conftest import DEADLINE, Lab, shell, state_of
 
 FOREVER = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
@@ -92,6 +93,18 @@ def test_many_at_once(lab: Lab) -> None:
     for name in names:
         lab.pods.wait_for(lambda pods, name=name: pods.get("default", name) is None, DEADLINE, name)
     assert published(lab, 1) == published(lab, 2) == []
+
+
+def test_with_the_real_plugins(lab: Lab) -> None:
+    lab.replace_kubelet(make_wiring("plugins"))
+    addresses = [lab.run(name)["status"]["podIP"] for name in ("c1", "c2")]
+    assert reaches(lab, addresses[0])
+    in_pod(lab, "ip link del eth0")
+    lab.pass_time(60)
+    lab.wait_event("NetworkRepaired")
+    wait_until("c1", lambda: "" if reaches(lab, lab.get()["status"]["podIP"]) else "an answer", DEADLINE)
+    lab.delete("c1")
+    assert published(lab) == ["k0_c2"]
 
 
 def test_a_view_of_one_pod_keeps_no_other_alive(lab: Lab) -> None:
