@@ -197,7 +197,7 @@ def _ask_version(path: Path, program: Program, timeout: float) -> tuple[str, str
         answer = run(argv, env=env, timeout=timeout, check=False, merge=True)
     except NotReady:
         return "", ""  # a busy machine; it runs
-    except (MissingTool, OSError) as error:
+    except KnetsimError as error:
         return "", str(error)
     if answer.code < 0 or answer.code in _CANNOT_RUN:
         return "", str(CommandError(argv, answer.code, answer.output))

@@ -55,7 +55,7 @@ class RpcServer:
             self._socket.bind(path)
         finally:
             os.umask(old)
-        self._socket.listen(64)
+        self._socket.listen(1024)  # one who finds the queue full is refused at once
         threading.Thread(target=self._accept, name="rpc", daemon=True).start()
 
     def add(self, name: str, method: Method) -> None:
@@ -84,13 +84,14 @@ class RpcServer:
             answer = Answer(None)
             try:
                 answer = self._call(_read_request(connection))
-                said = {"result": answer.result}
+                said = json.dumps({"result": answer.result})
             except KnetsimError as error:
-                said = {"error": error_to_json(error)}
+                said = json.dumps({"error": error_to_json(error)})
             except Exception as error:  # noqa: BLE001 - whatever it is, the one who asked is told
                 words = f"{type(error).__name__}: {error}"
-                said = {"error": error_to_json(KnetsimError(words, why="this is a mistake in knetsim, not yours"))}
-            line = json.dumps(said).encode() + b"\n"
+                mistake = KnetsimError(words, why="this is a mistake in knetsim, not yours")
+                said = json.dumps({"error": error_to_json(mistake)})
+            line = said.encode() + b"\n"
             try:
                 if answer.fds:
                     sent = socket.send_fds(connection, [line], list(answer.fds))
