@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from knetsim.names import HOST_STATE
-from knetsim.system import sandbox, state
+from knetsim.system import sandbox
 from knetsim.system.state import StateDirectory
 from knetsim.system.wait import wait_until
 from tests.lab.lab import CHECKOUT, KNETSIM, knetsim, running
@@ -51,7 +51,7 @@ def test_killed_at_random_moments(name: str) -> None:
             stderr=subprocess.DEVNULL,
         )
         guard = wait_moment_and_kill(outer, name, moment)
-        wait_gone(guard)
+        wait_gone(guard, name)
         left = explain_difference(before, read_machine())
         assert not left, f"attempt {attempt}, killed after {moment:.2f} s (KNETSIM_SEED={SEED}): {left}"
     result = knetsim("up", "--name", name, "--exec", "pingall", timeout=180)
@@ -73,15 +73,12 @@ def wait_moment_and_kill(outer: subprocess.Popen[bytes], name: str, moment: floa
     return identity.guard if identity else None
 
 
-def wait_gone(guard: int | None) -> None:
-    """Until the guard has swept: it is the last to go. It may not have said yet who it is: then its lock tells."""
+def wait_gone(guard: int | None, name: str) -> None:
+    """Until the guard has swept: it is the last to go. It may not have said yet who it is: then its directory tells."""
     if guard is not None:
         wait_until("the guard's end", lambda: "its end" if Path(f"/proc/{guard}").exists() else "", 20)
-    wait_until(
-        "the end of the sandbox",
-        lambda: ", ".join(str(one.path) for one in state.simulations() if one.name.startswith("test-")),
-        20,
-    )
+    path = Path(HOST_STATE) / name
+    wait_until("the end of the sandbox", lambda: str(path) if path.exists() else "", 20)
 
 
 def test_killing_the_engine_or_init_ends_all(name: str) -> None:
@@ -105,7 +102,7 @@ def test_an_interrupt_during_the_start_leaves_nothing(name: str) -> None:
     child.send_signal(signal.SIGINT)
     assert child.wait(20) != 0
     child.stderr.close()
-    wait_gone(None)
+    wait_gone(None, name)
     assert not explain_difference(before, read_machine())
 
 
