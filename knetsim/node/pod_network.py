@@ -116,7 +116,7 @@ class PodNetworkAgents:
         for network in self.networks:
             worker = network.worker
             write_sysctl(worker.place, {"net.ipv4.ip_forward": "1"})
-            apply_nft(worker.place, build_masquerade(self.config.network))
+            apply_nft(worker.place, build_masquerade(self.config.network, fresh=True))
             if network.agent == FLANNELD:
                 self._start_flanneld(worker)
         self.start_agent()
