@@ -22,13 +22,13 @@ FORWARDING = "net.ipv4.ip_forward"
 
 def test_a_setting_is_of_one_namespace(places: Places) -> None:
     here, elsewhere = places("here"), places("elsewhere")
-    host = read_sysctl(Namespaces("host"), FORWARDING)
+    host = read_sysctl(Namespaces.of_thread("host", ("net",)), FORWARDING)
     write_sysctl(here, {FORWARDING: "1"})
     write_sysctl(elsewhere, {FORWARDING: "0"})
     assert read_sysctl(here, FORWARDING) == {FORWARDING: "1"}
     assert read_sysctl(elsewhere, FORWARDING) == {FORWARDING: "0"}
     assert run(["cat", "/proc/sys/net/ipv4/ip_forward"], place=here).output == "1\n"
-    assert read_sysctl(Namespaces("host"), FORWARDING) == host
+    assert read_sysctl(Namespaces.of_thread("host", ("net",)), FORWARDING) == host
 
 
 def test_threads_write_to_their_own_namespaces(places: Places) -> None:
