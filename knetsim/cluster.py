@@ -52,7 +52,8 @@ class Cluster(ClusterAssembly):
         container: dict[str, Any] = {"name": "pause" if command is None else "main", "image": image}
         if command is not None:
             container["command"] = command
-        spec: dict[str, Any] = {"containers": [container]}
+        # whoever types delete_container waits for it: most programs at the prompt do not heed SIGTERM as process 1
+        spec: dict[str, Any] = {"containers": [container], "terminationGracePeriodSeconds": 1}
         if worker is not None:
             spec["nodeName"] = worker.node_name
         metadata = {"name": pod, "namespace": namespace}

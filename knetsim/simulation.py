@@ -26,6 +26,7 @@ from knetsim.scenario import Scenario, read_all_manifests
 from knetsim.status import OrphanState, State, Status
 from knetsim.system import rpc, signals
 from knetsim.system.daemon import Daemon, Supervisor
+from knetsim.system.limits import raise_open_files
 from knetsim.system.netns import Namespaces
 from knetsim.system.rpc import Answer, RpcServer
 from knetsim.system.state import CONTROL_SOCKET
@@ -83,6 +84,7 @@ class Simulation:
         self.started = time.time()
         self.state: State = "starting"
         self._ended = threading.Event()
+        raise_open_files()
         self._manifests = read_all_manifests(scenario)
         self.net = Underlay()
         self.supervisor = Supervisor(self._daemon_ended)
@@ -233,7 +235,7 @@ class Simulation:
             "status": self._rpc_status,
             "summary": self._rpc_summary,
             "exec": self._rpc_exec,
-            "stop": self._rpc_stop,
+            "hosts": self._rpc_hosts,
         }
 
     def add_method(self, name: str, method: rpc.Method) -> None:
@@ -259,9 +261,8 @@ class Simulation:
         answer = {"kinds": kinds, "prompt": found.prompt, "env": found.env, "cwd": found.cwd}
         return Answer(answer, [found.place.fds[kind] for kind in kinds])
 
-    def _rpc_stop(self) -> Answer:
-        self._ended.set()
-        return Answer({})
+    def _rpc_hosts(self) -> Answer:
+        return Answer(sorted(self.net.nameToNode))
 
 
 def build_hosts_file(scenario: Scenario) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
+from knetsim.cli.execute import execute
 from knetsim.cli.render import print_error
 from knetsim.errors import EXIT_OK, KnetsimError, StoreUnavailable
 from knetsim.system import rpc, state
@@ -24,18 +25,33 @@ def attach(name: str | None, lines: Iterable[str]) -> int:
     code = EXIT_OK
     for line in lines or _typed():
         try:
-            answer, _ = rpc.call(simulation.control_socket, "line", timeout=None, line=line)
+            code = _run_line(simulation, line)
         except StoreUnavailable:
             raise
         except KnetsimError as error:
             print_error(error, verbose=False)
             code = error.exit_code
-        else:
-            code = answer["code"]
-            click.echo(answer["output"], nl=False)
         if lines and code != EXIT_OK:
             break
     return code
+
+
+def _run_line(simulation: state.StateDirectory, line: str) -> int:
+    """One line; its code. A host's command runs on this terminal, which shows what it says as it says it and can
+    interrupt it; all else is the simulation's to run.
+    """
+    host, _, command = line.strip().partition(" ")
+    if command.strip() and host in _read_hosts(simulation):
+        return execute(simulation.name, host, None, ["bash", "-c", command])
+    answer, _ = rpc.call(simulation.control_socket, "line", timeout=None, line=line)
+    click.echo(answer["output"], nl=False)
+    return int(answer["code"])
+
+
+def _read_hosts(simulation: state.StateDirectory) -> list[str]:
+    """The names of its hosts and switches."""
+    answer, _ = rpc.call(simulation.control_socket, "hosts")
+    return list(answer)
 
 
 def _typed() -> Iterator[str]:
@@ -44,7 +60,7 @@ def _typed() -> Iterator[str]:
     if interactive:
         import readline  # noqa: F401  gives input() its line editing
 
-        click.echo("Attached; `exit` leaves the simulation running. A command's output comes when it has ended.")
+        click.echo("Attached; `exit` leaves the simulation running.")
     while True:
         try:
             line = input(_PROMPT if interactive else "")

@@ -98,7 +98,10 @@ def test_ctrl_c_in_a_workers_shell_leaves_its_daemons_alone(lab: Lab) -> None:
     worker = str(name).partition("/")[0]
     address = lab.py('C0w2.pod_ip("p2")')
     for _ in range(3):
-        lab.line(f"px {worker}.sendCmd('ping {address}'); {worker}.sendInt(); {worker}.waitOutput()")
+        # interrupted once it runs: a signal that comes while bash forks reaches neither
+        lab.line(
+            f"px {worker}.sendCmd('ping {address}'); {worker}.monitor(); {worker}.sendInt(); {worker}.waitOutput()"
+        )
     after = lab.daemon(str(name))
     assert (after["pid"], after["restarts"]) == (before["pid"], before["restarts"])
 
