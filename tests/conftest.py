@@ -9,7 +9,6 @@ import pytest
 
 from tests.machine import explain_difference, read_machine
 
-
 # A shell ignores SIGINT for its background jobs, and programs inherit that: no test could interrupt what it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
