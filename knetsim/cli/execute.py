@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 
+from knetsim.errors import MissingTool
 from knetsim.names import INSIDE_STATE
 from knetsim.system import rpc, state
 from knetsim.system.netns import Namespaces
 from knetsim.system.run import run_attached
 
+#: the exit code of a command that is not there, as shells have it
+_NO_PROGRAM = 127
 _KEPT = ("TERM", "LANG", "LC_ALL", "COLORTERM", "NO_COLOR")
 
 
@@ -22,6 +25,9 @@ def execute(name: str | None, target: str, container: str | None, command: list[
         return run_attached(
             argv, place=place, env=build_environment(answer["prompt"], answer["env"]), cwd=answer["cwd"]
         )
+    except MissingTool as error:
+        error.exit_code, error.hint = _NO_PROGRAM, ""  # what is mistyped no set-up brings
+        raise
     finally:
         place.close()
 

@@ -8,11 +8,13 @@ given to a host never eats the lines that follow it on a pipe; node names are ta
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import re
 import shlex
 import sys
+import termios
 import threading
 from collections.abc import Iterable
 from contextlib import redirect_stderr, redirect_stdout
@@ -22,6 +24,7 @@ from typing import Any
 import click
 from mininet.cli import CLI
 from mininet.log import lg
+from mininet.util import quietRun
 
 from knetsim.cli.render import print_error, render_status
 from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, UsageError
@@ -29,6 +32,8 @@ from knetsim.names import nearest_word
 from knetsim.simulation import Simulation
 
 _HISTORY = "~/.knetsim_history"
+#: between looks whether a node's shell still runs
+_LOOK_MILLISECONDS = 500
 _NOT_YET = {
     "trace": "following a packet comes with a later version; until then: C0w1 tcpdump -ni any",
     "kubectl": "there is no API server in this version; see the objects: C0e1 etcdctl get / --prefix --keys-only",
@@ -99,9 +104,11 @@ class Shell(CLI):  # type: ignore[misc]
         worker = self.simulation.clusters[0].workers[0]
         pods = worker.containers
         pod = pods[0] if pods else "c1"
+        usual = self.simulation.name == self.simulation.scenario.name
+        name = "" if usual else f"--name {self.simulation.name} "
         return (
             f'Try:  {worker.name} ip addr  |  py {worker.name}.exec_container("{pod}", "ip addr")  |  status  |  help\n'
-            f"From another terminal:  ./utils/exec {worker.cluster_id} {worker.short_name} {pod}"
+            f"From another terminal:  ./utils/exec {name}{worker.cluster_id} {worker.short_name} {pod}"
         )
 
     def _init_readline(self) -> Any:
@@ -211,10 +218,11 @@ class Shell(CLI):  # type: ignore[misc]
         return None
 
     def _run_on(self, node: Any, command: str) -> None:
+        node.ensure_shell()
+        termios.tcflush(node.slave, termios.TCIFLUSH)  # what the command before was given and did not read
         node.sendCmd(re.sub(r"\S+", lambda match: self._address_of(match.group()), command))
         self.waitForNode(node)
-        code = node.cmd("echo $?").strip()
-        self.code = int(code) if code.isdigit() else EXIT_OK
+        self.code = _read_code(node)
 
     def _address_of(self, word: str) -> str:
         """The address of a host, when the word names one; the word itself otherwise."""
@@ -224,13 +232,28 @@ class Shell(CLI):  # type: ignore[misc]
         return (interface.updateIP() if interface else None) or word
 
     def waitForNode(self, node: Any) -> None:  # noqa: N802 - Mininet\'s name
-        """Until the node's command ends: show its output; what is typed at a terminal meanwhile goes to it."""
-        if self.isatty():
-            super().waitForNode(node)
-            return
+        """Until the node's command or its shell ends: show its output; what is typed meanwhile goes to it.
+
+        Lines that wait at the terminal before, as pasted ones do, are the prompt's, unless more is typed.
+        """
+        terminal = self.stdin.fileno() if self.isatty() else -1
+        pasted = _count_waiting(terminal)
+        poller = poll()
+        poller.register(node.stdout, POLLIN)
+        typing = False
         while node.waiting:
             try:
-                click.echo(node.monitor(), nl=False)
+                if terminal >= 0 and not typing and not (pasted and _count_waiting(terminal) <= pasted):
+                    typing = True
+                    quietRun("stty -icanon min 1")  # keys go to the command one by one, as Mininet has it
+                    poller.register(terminal, POLLIN)
+                ready = [fd for fd, _ in poller.poll(_LOOK_MILLISECONDS)]
+                if terminal in ready:  # not by `stdin.read`, which reads ahead, past what is for the command
+                    node.write(os.read(terminal, 1024).decode(errors="replace"))
+                if node.stdout.fileno() in ready:
+                    click.echo(node.monitor(), nl=False)
+                elif node.shell.poll() is not None:
+                    node.waiting = False  # `exit` ended the shell; the next command starts another
             except KeyboardInterrupt:
                 node.sendInt()
 
@@ -288,6 +311,32 @@ class Shell(CLI):  # type: ignore[misc]
                 self.run_lines(file.read().splitlines())
         except OSError as error:
             self._show(KnetsimError(f"cannot read {words[0]}", why=error.strerror or ""))
+
+
+def _count_waiting(terminal: int) -> int:
+    """How many characters were typed that nobody has read; 0 where there is no terminal."""
+    if terminal < 0:
+        return 0
+    return int.from_bytes(fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def _read_code(node: Any) -> int:
+    """The exit code of the command that has just ended in the node's shell.
+
+    Lines that were typed while it ran, and that it did not read, its shell has taken for commands: what they print is
+    dropped here.
+    """
+    termios.tcflush(node.slave, termios.TCIFLUSH)
+    node.write("echo code-of-knetsim=$?\n")
+    poller = poll()
+    poller.register(node.stdout, POLLIN)
+    output = ""
+    while not (said := re.search(r"code-of-knetsim=(\d+)\s*\x7f", output)):
+        if poller.poll(_LOOK_MILLISECONDS):
+            output += node.read()
+        elif node.shell.poll() is not None:
+            return EXIT_OK
+    return int(said[1])
 
 
 def _nearest_name(error: Exception, names: dict[str, Any]) -> str:
