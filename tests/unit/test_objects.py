@@ -74,6 +74,10 @@ class TestKeys:
             ("Namespace", "default", None, "/registry/namespaces/default"),
             ("Lease", "c0w1", "kube-node-lease", "/registry/leases/kube-node-lease/c0w1"),
             ("Event", "c1.18a", "default", "/registry/events/default/c1.18a"),
+            ("Service", "web", "default", "/registry/services/specs/default/web"),
+            ("EndpointSlice", "web-x", "default", "/registry/endpointslices/default/web-x"),
+            ("Ingress", "web", "shop", "/registry/ingress/shop/web"),
+            ("IngressClass", "nginx", None, "/registry/ingressclasses/nginx"),
         ],
     )
     def test_as_in_kubernetes(self, kind: str, name: str, namespace: str | None, key: str) -> None:
@@ -108,6 +112,12 @@ class TestKinds:
     def test_what_needs_controllers(self) -> None:
         with pytest.raises(ObjectError, match="needs Kubernetes' controllers"):
             objects.kind_of({"kind": "Deployment", "apiVersion": "apps/v1"})
+
+    def test_what_nothing_carries_out(self) -> None:
+        with pytest.raises(ObjectError, match="nothing here carries out kind Service") as caught:
+            objects.check_embedded(objects.kind_named("Service"))
+        assert "controlPlane: kubernetes" in caught.value.hint
+        objects.check_embedded(objects.kind_named("Pod"))
 
     @pytest.mark.parametrize(
         ("obj", "field"),
