@@ -15,6 +15,7 @@ from knetsim.api.etcd import Etcd
 from knetsim.api.etcd_store import EtcdStore
 from knetsim.api.events import WARNING, EventRecorder
 from knetsim.api.informer import Informer
+from knetsim.api.loop import Loop
 from knetsim.api.objects import Object, namespace_of
 from knetsim.control.embedded import ensure_namespaces, reconcile_namespace, write_pods
 from knetsim.dataplane.underlay import BridgeSwitch, HostNode, Underlay
@@ -22,7 +23,6 @@ from knetsim.errors import NotReady
 from knetsim.node.etcd import CLIENT_PORT, EtcdMember, client_url, read_health
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.kubelet.events import EventQueue
-from knetsim.node.loop import Loop
 from knetsim.node.pod_network import PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec, Manifest, Scenario

@@ -6,6 +6,7 @@
     store.py          the protocol Store → etcd_store.py, object_watch.py: straight on etcd, Kubernetes' own keys
     etcd/             a client of all members of an etcd cluster
     informer.py       one watch → a copy in memory, for all agents
+    loop.py           watch → keys → reconcile(key): the work queue under every agent and controller
     events.py         what agents tell a learner about an object
 
 Commands that show it: `C0e1 etcdctl get /registry --prefix --keys-only`, `C0e1 etcdctl get /registry/pods/default/c1`,

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from knetsim.api.etcd import Etcd
+from knetsim.api.loop import Loop
 from knetsim.dataplane.overlay.lease import NetworkConfig
 from knetsim.dataplane.overlay.lease_store import list_leases
 from knetsim.dataplane.overlay.readiness import read_missing
 from knetsim.dataplane.overlay.worker import OverlayWorker
-from knetsim.node.loop import Loop
 from knetsim.system.daemon import Supervisor
 
 #: seconds between looks, and until the second look at a worker that lacks something: flanneld may be at it

@@ -63,7 +63,7 @@ _RESERVED: dict[str, tuple[str, ...]] = {
 
 #: where whatever goes wrong may be caught, and why
 _MAY_CATCH_ALL = {
-    "node/loop.py": "a failing reconcile becomes an event of its object and is tried again",
+    "api/loop.py": "a failing reconcile becomes an event of its object and is tried again",
     "cli/main.py": "an error becomes text here, a mistake of ours too",
     "system/rpc.py": "who asked from another terminal is told what went wrong, a mistake of ours too",
     "cli/shell.py": "what the expression after `py` raises is for whoever typed it",
@@ -235,7 +235,7 @@ def test_layers_can_pass(path: str, source: str) -> None:
         ("api/store.py", "import sys\nsys.exit(1)"),
         ("api/store.py", "from sys import exit as leave\nleave()"),
         ("api/store.py", "raise SystemExit"),
-        ("node/loop.py", "import os\nos._exit(0)"),
+        ("api/loop.py", "import os\nos._exit(0)"),
         ("system/run.py", "import time\ntime.sleep(1)"),
         ("system/run.py", "from time import sleep"),
         ("system/run.py", "import time as clock\nclock.sleep(1)"),
@@ -256,7 +256,7 @@ def test_reserved_can_fail(path: str, source: str) -> None:
         ("dataplane/underlay.py", "import mininet.net"),
         ("dataplane/underlay/switches.py", "import mininet.net"),
         ("node/worker.py", "from mininet.node import Node"),
-        ("node/loop.py", "import time\ntime.monotonic()\nclock.wait(3)"),
+        ("api/loop.py", "import time\ntime.monotonic()\nclock.wait(3)"),
     ],
 )
 def test_reserved_can_pass(path: str, source: str) -> None:
@@ -283,7 +283,7 @@ def test_habits_can_fail(source: str) -> None:
     [
         ("system/run.py", "try:\n    f()\nexcept BaseException:\n    g()\n    raise"),
         ("system/run.py", "try:\n    f()\nexcept (OSError, ValueError):\n    pass\nrun(argv, shell=False)"),
-        ("node/loop.py", "try:\n    f()\nexcept Exception:\n    g()"),
+        ("api/loop.py", "try:\n    f()\nexcept Exception:\n    g()"),
     ],
 )
 def test_habits_can_pass(path: str, source: str) -> None:

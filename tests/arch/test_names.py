@@ -180,8 +180,8 @@ def test_sizes_can_pass() -> None:
 
 
 def test_paths_are_found() -> None:
-    assert paths_in("see knetsim/node/loop.py, `knetsim/api` and knetsim/system/sandbox.py.") == [
-        "knetsim/node/loop.py",
+    assert paths_in("see knetsim/api/loop.py, `knetsim/api` and knetsim/system/sandbox.py.") == [
+        "knetsim/api/loop.py",
         "knetsim/api",
         "knetsim/system/sandbox.py",
     ]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from knetsim.api.loop import Loop, WorkQueue
 from knetsim.errors import KnetsimError
-from knetsim.node.loop import Loop, WorkQueue
 
 DEADLINE = 10.0
 

@@ -88,7 +88,7 @@ def call(*argv: str | Path, path: Path | None = None, **variables: str) -> subpr
 
 def in_bash(checkout: Path, source: str, script: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run lines of bash after sourcing the prelude and one file of utils/."""
-    lines = f'set -euo pipefail; cd {str(checkout)!r}; source utils/prelude.bash; source utils/{source}\n{script}'
+    lines = f"set -euo pipefail; cd {str(checkout)!r}; source utils/prelude.bash; source utils/{source}\n{script}"
     return call("bash", "-c", lines, path=path)
 
 

@@ -17,8 +17,8 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from knetsim.api.loop import Clock, Loop
 from knetsim.errors import KnetsimError
-from knetsim.node.loop import Clock, Loop
 
 BEAT_SECONDS = 10.0
 _TURN = "turn"  # the one key of the loop

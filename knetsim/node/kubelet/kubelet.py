@@ -10,6 +10,7 @@ from threading import Condition, Lock
 
 from knetsim.api.events import WARNING, EventRecorder
 from knetsim.api.informer import Informer
+from knetsim.api.loop import Clock, Loop
 from knetsim.api.objects import Object, key_of, make_key, name_of, namespace_of, uid_of
 from knetsim.api.store import Store
 from knetsim.errors import Conflict, NotFound, NotReady, StoreUnavailable
@@ -22,7 +23,6 @@ from knetsim.node.kubelet.pod import PodRun, explain, revision_of
 from knetsim.node.kubelet.readiness import Awaited, is_finished
 from knetsim.node.kubelet.registration import Nodes, Registered
 from knetsim.node.kubelet.sandbox import PodSandbox
-from knetsim.node.loop import Clock, Loop
 from knetsim.system.container import Process
 from knetsim.system.container_watch import ContainerWatch
 from knetsim.system.limits import raise_open_files

@@ -10,12 +10,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from knetsim.api.loop import Clock
 from knetsim.api.objects import Object, name_of
 from knetsim.api.store import Store
 from knetsim.errors import AlreadyExists, NotFound
 from knetsim.node.kubelet.heartbeat import Beat, Heartbeat
 from knetsim.node.kubelet.node import KubeletWorker, Machine, build_lease, build_node, build_node_status
-from knetsim.node.loop import Clock
 from knetsim.system.netns import entered
 from knetsim.system.reach import find_reachable
 

@@ -1,4 +1,4 @@
-"""The work queue under every agent of a worker: keys in, `reconcile(key)` out, until what is matches what is wanted.
+"""The work queue under every agent and controller: keys in, `reconcile(key)` out, until what is matches what is wanted.
 
 Level, not edge: a key only says that there is a reason to look, so a hundred reasons that come while the key waits are
 one look, and a reason that comes during a look is one more look after it. Several threads serve a queue, but never one
