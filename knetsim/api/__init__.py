@@ -1,7 +1,8 @@
 """1 Accept: objects, what is checked before one is stored, and the store that all agents and surfaces share.
 
     objects.py        the kinds as rows of a table; keys and bytes in etcd
-    checks.py         the words of checks → object_fields.py, pod_fields.py: the fields of each kind
+    openapi.py        Kubernetes' own structure (openapi.json, by tools/openapi/build.py), in the words of checks.py
+    rules.py          what must hold besides → pod_rules.py, service_rules.py, config_rules.py, network_rules.py
     accept.py         what happens to an object before it is stored → pods.py: defaults, updates, grace of Pods
     store.py          the protocol Store → etcd_store.py, object_watch.py: straight on etcd, Kubernetes' own keys
     etcd/             a client of all members of an etcd cluster

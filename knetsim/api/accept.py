@@ -9,14 +9,12 @@ apimachinery's validation.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from knetsim import names
-from knetsim.api import pods
-from knetsim.api.checks import Problems, check_text_map, is_text, mapping
-from knetsim.api.object_fields import OBJECT_FIELDS, STATUS_FIELDS
+from knetsim.api import pods, rules, words
+from knetsim.api.checks import Problems
 from knetsim.api.objects import Kind, Object, describe, format_time, locate, new_uid, parse_time
 from knetsim.errors import Conflict, ObjectError
 
@@ -31,13 +29,6 @@ _KEPT_METADATA = (
 #: what a Pod's status keeps when its writer does not know it, as in Kubernetes: one is the store's, one may be older
 _KEPT_STATUS = ("qosClass", "observedGeneration")
 _GENERATED_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-_METADATA_FIELDS = frozenset((
-    *_KEPT_METADATA, "name", "namespace", "labels", "annotations", "ownerReferences", "finalizers", "managedFields",
-    "selfLink",
-))  # fmt: skip
-_TOP_FIELDS = frozenset(("kind", "apiVersion", "metadata"))
-_QUALIFIED_NAME = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$")
-_LABEL_VALUE = re.compile(r"^(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?$")
 
 
 def accept_create(kind: Kind, obj: Mapping[str, Any], now: float) -> Object:
@@ -56,7 +47,7 @@ def accept_create(kind: Kind, obj: Mapping[str, Any], now: float) -> Object:
         metadata["generation"] = 1
     accepted = {**obj, "metadata": metadata}
     _check(kind, accepted, problems)
-    problems.raise_any()
+    rules.fill(kind.name, accepted)
     if kind.name in _FIRST_STATE:
         _FIRST_STATE[kind.name](accepted)
     return accepted
@@ -79,13 +70,13 @@ def accept_update(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
             accepted["status"] = current["status"]
     if kind.name == "Namespace":  # its finalizers are the business of who empties it
         accepted["spec"] = current.get("spec", {})
+    rules.keep(kind.name, accepted, current)
     _check(kind, accepted, problems)
-    problems.raise_any()
+    rules.fill(kind.name, accepted)
     if "deletionTimestamp" in before:
         for finalizer in set(metadata.get("finalizers", ())) - set(before.get("finalizers", ())):
             problems.add("metadata.finalizers", f"no finalizer ({finalizer}) can be added to what is being deleted")
-    if kind.name == "Pod":
-        pods.check_pod_update(accepted, current, problems)
+    rules.check_update(kind.name, accepted, current, problems)
     problems.raise_any()
     if kind.generation and accepted.get("spec") != current.get("spec"):
         metadata["generation"] = int(before.get("generation", 0)) + 1
@@ -98,7 +89,7 @@ def accept_status(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
         what = f"a {kind.name} has no status of its own"
         raise ObjectError(what, describe(obj), hint="write it with update", field="status")
     problems = Problems(describe(obj))
-    STATUS_FIELDS.get(kind.name, mapping)(obj.get("status"), "status", problems)
+    rules.check_status(kind.name, obj.get("status"), problems)
     problems.raise_any()
     metadata = obj.get("metadata")
     _refuse_other_uid(metadata.get("uid") if isinstance(metadata, Mapping) else None, current["metadata"], obj)
@@ -205,75 +196,31 @@ def _metadata(kind: Kind, obj: Mapping[str, Any], problems: Problems) -> Object:
 
 
 def _check(kind: Kind, obj: Object, problems: Problems) -> None:
-    """Checks all of an object but its status, and fills in what is not said."""
-    _check_metadata(kind, obj["metadata"], problems)
-    if kind.name in OBJECT_FIELDS:
-        OBJECT_FIELDS[kind.name]({field: obj[field] for field in obj if field not in _TOP_FIELDS}, "", problems)
-    if kind.name in _COMPLETE:
-        _COMPLETE[kind.name](obj, problems)
+    """Refuses an object with mistakes, all of them at once; its status, which programs write, may be incomplete."""
+    rules.prepare(kind.name, obj)
+    body = {field: value for field, value in obj.items() if field != "status" or not kind.status}
+    _check_name(kind, obj["metadata"], problems)
+    rules.STRUCTURE.check(kind.name)(body, "", problems)
+    if kind.status and obj.get("status") is not None:
+        rules.check_status(kind.name, obj["status"], problems)
+    problems.raise_any()
     metadata = obj["metadata"]
     for field in [field for field, value in metadata.items() if value in (None, "", {}, [])]:
         del metadata[field]  # what is empty is not stored, as in Kubernetes
 
 
-def _check_metadata(kind: Kind, metadata: Mapping[str, Any], problems: Problems) -> None:
-    for field in metadata.keys() - _METADATA_FIELDS:
-        problems.unknown(f"metadata.{field}", field, _METADATA_FIELDS)
-    name = metadata.get("name")
-    pattern, what = (names.DNS_LABEL, _LABEL_RULE) if kind.label_names else (names.DNS_SUBDOMAIN, _SUBDOMAIN_RULE)
+def _check_name(kind: Kind, metadata: Mapping[str, Any], problems: Problems) -> None:
+    name, namespace = metadata.get("name"), metadata.get("namespace")
+    if kind.label_names:
+        pattern, what = (names.DNS_LABEL, words.LABEL_WORDS)
+    else:
+        pattern, what = (names.DNS_SUBDOMAIN, words.SUBDOMAIN_WORDS)
     if name is None or name == "":
         problems.add("metadata.name", "is missing")
-    elif not isinstance(name, str) or not pattern.fullmatch(name):
+    elif isinstance(name, str) and not pattern.fullmatch(name):
         problems.add("metadata.name", f"{name!r} is no name: {what}")
-    namespace = metadata.get("namespace")
-    if kind.namespaced and (not isinstance(namespace, str) or not names.DNS_LABEL.fullmatch(namespace)):
-        problems.add("metadata.namespace", f"{namespace!r} is no name: {_LABEL_RULE}")
-    if "labels" in metadata:
-        check_labels(metadata["labels"], "metadata.labels", problems)
-    if metadata.get("annotations") is not None:
-        check_text_map(metadata["annotations"], "metadata.annotations", problems)
-    finalizers = metadata.get("finalizers")
-    if finalizers is not None and not (isinstance(finalizers, list) and all(is_text(item) for item in finalizers)):
-        problems.add("metadata.finalizers", "must be a list of names")
-
-
-_LABEL_RULE = "lower case letters, digits and '-', at most 63, beginning and ending with a letter or digit"
-_SUBDOMAIN_RULE = "lower case letters, digits, '-' and '.', at most 253, beginning and ending with a letter or digit"
-
-
-def check_labels(labels: Any, path: str, problems: Problems) -> None:
-    """Label keys (`[prefix/]name`) and values as Kubernetes takes them."""
-    if labels is None or not check_text_map(labels, path, problems):
-        return
-    for key, value in labels.items():
-        prefix, slash, name = key.rpartition("/")
-        if not _QUALIFIED_NAME.fullmatch(name) or (slash and not names.DNS_SUBDOMAIN.fullmatch(prefix)):
-            problems.add(path, f"{key!r} is no label key: [DNS name/] and at most 63 letters, digits, '-', '_', '.'")
-        if not _LABEL_VALUE.fullmatch(value):
-            problems.add(f"{path}[{key}]", f"{value!r} is no label value: at most 63 letters, digits, '-', '_', '.'")
-
-
-def _complete_namespace(obj: Object, problems: Problems) -> None:
-    metadata = obj["metadata"]
-    metadata["labels"] = {**(metadata.get("labels") or {}), "kubernetes.io/metadata.name": metadata.get("name", "")}
-
-
-def _complete_node(obj: Object, problems: Problems) -> None:
-    obj["spec"], obj["status"] = obj.get("spec") or {}, obj.get("status") or {}
-
-
-def _complete_event(obj: Object, problems: Problems) -> None:
-    involved, namespace = obj.get("involvedObject"), obj["metadata"].get("namespace")
-    if isinstance(involved, Mapping) and (involved.get("namespace") or names.DEFAULT_NAMESPACE) != namespace:
-        problems.add("involvedObject.namespace", "must be the event's own namespace (`default` for what lives in none)")
-
-
-_COMPLETE: dict[str, Callable[[Object, Problems], None]] = {
-    "Namespace": _complete_namespace,
-    "Node": _complete_node,
-    "Pod": pods.complete_pod,
-    "Event": _complete_event,
-}
+    if kind.namespaced and isinstance(namespace, str) and not names.DNS_LABEL.fullmatch(namespace):
+        problems.add("metadata.namespace", f"{namespace!r} is no name: {words.LABEL_WORDS}")
 
 
 def _set_namespace_state(obj: Object) -> None:
@@ -284,5 +231,14 @@ def _set_pod_state(obj: Object) -> None:
     obj["status"] = {"phase": "Pending", "qosClass": pods.qos_class(obj["spec"])}
 
 
+def _set_service_state(obj: Object) -> None:
+    obj["status"] = {"loadBalancer": {}}
+
+
 #: what the store itself says of a new object, whatever its writer said (a Node brings its own status)
-_FIRST_STATE: dict[str, Callable[[Object], None]] = {"Namespace": _set_namespace_state, "Pod": _set_pod_state}
+_FIRST_STATE: dict[str, Callable[[Object], None]] = {
+    "Namespace": _set_namespace_state,
+    "Pod": _set_pod_state,
+    "Service": _set_service_state,
+    "Ingress": _set_service_state,
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -99,6 +100,19 @@ def text_map(value: Any, path: str, problems: Problems) -> None:
     check_text_map(value, path, problems)
 
 
+def map_of(check_item: Check) -> Check:
+    """A mapping whose values pass a check."""
+    if check_item is text:
+        return text_map
+
+    def check(value: Any, path: str, problems: Problems) -> None:
+        if check_mapping(value, path, problems):
+            for key, item in value.items():
+                check_item(item, f"{path}[{key}]", problems)
+
+    return check
+
+
 def text(value: Any, path: str, problems: Problems) -> None:
     """Any string."""
     if not isinstance(value, str):
@@ -125,6 +139,26 @@ def matching(pattern: re.Pattern[str], what: str) -> Check:
             problems.add(path, f"{value!r} is no {what}")
 
     return check
+
+
+def number(value: Any, path: str, problems: Problems) -> None:
+    """Any number."""
+    if not is_integer(value) and not isinstance(value, float):
+        problems.add(path, f"must be a number, not {value!r}")
+
+
+def integer_or_text(value: Any, path: str, problems: Problems) -> None:
+    """A number or a name, as of a port; a share as `25%`."""
+    if not is_integer(value) and not isinstance(value, str):
+        problems.add(path, f"must be a whole number or text, not {value!r}")
+
+
+def base64_text(value: Any, path: str, problems: Problems) -> None:
+    """Bytes written in base64."""
+    try:
+        base64.b64decode("".join(value.split()) if isinstance(value, str) else "?", validate=True)
+    except ValueError:
+        problems.add(path, "must be bytes in base64 (of a Secret, plain text goes into stringData)")
 
 
 _QUANTITY = re.compile(r"[+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?")

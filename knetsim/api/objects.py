@@ -37,7 +37,7 @@ class Kind:
     `prefix` is the place below /registry, `status` whether `.status` is written apart from the rest, `generation`
     whether a change of the spec is counted in `metadata.generation`, `graceful` whether deletion waits for the object's
     owner, `ttl` the seconds after which etcd forgets an object that nobody writes again, `lower_case` whether names are
-    taken in any case, `embedded` whether anything carries the kind out where Kubernetes' control plane does not run.
+    taken in any case.
     """
 
     name: str
@@ -51,7 +51,6 @@ class Kind:
     ttl: int | None = None
     lower_case: bool = False
     label_names: bool = False
-    embedded: bool = True
 
 
 #: Key prefixes as in Kubernetes' storage; "minions" is what Nodes were called in 2014. Objects of other kinds
@@ -64,14 +63,14 @@ KINDS: dict[str, Kind] = {
         Kind("Pod", "v1", "pods", "pods", status=True, generation=True, graceful=True),
         Kind("Lease", "coordination.k8s.io/v1", "leases", "leases"),
         Kind("Event", "v1", "events", "events", ttl=3600),
-        Kind("ConfigMap", "v1", "configmaps", "configmaps", embedded=False),
-        Kind("Secret", "v1", "secrets", "secrets", embedded=False),
-        Kind("ServiceAccount", "v1", "serviceaccounts", "serviceaccounts", embedded=False),
-        Kind("Service", "v1", "services", "services/specs", status=True, embedded=False),
-        Kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslices", "endpointslices", embedded=False),
-        Kind("NetworkPolicy", _NETWORKING, "networkpolicies", "networkpolicies", generation=True, embedded=False),
-        Kind("Ingress", _NETWORKING, "ingresses", "ingress", status=True, generation=True, embedded=False),
-        Kind("IngressClass", _NETWORKING, "ingressclasses", "ingressclasses", namespaced=False, embedded=False),
+        Kind("ConfigMap", "v1", "configmaps", "configmaps"),
+        Kind("Secret", "v1", "secrets", "secrets"),
+        Kind("ServiceAccount", "v1", "serviceaccounts", "serviceaccounts"),
+        Kind("Service", "v1", "services", "services/specs", status=True),
+        Kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslices", "endpointslices"),
+        Kind("NetworkPolicy", _NETWORKING, "networkpolicies", "networkpolicies", generation=True),
+        Kind("Ingress", _NETWORKING, "ingresses", "ingress", status=True, generation=True),
+        Kind("IngressClass", _NETWORKING, "ingressclasses", "ingressclasses", namespaced=False),
     )
 }
 
@@ -109,17 +108,6 @@ def kind_of(obj: Mapping[str, Any]) -> Kind:
             f"kind {name} has the apiVersion {kind.api_version!r}", describe(obj), why, field="apiVersion"
         )
     return kind
-
-
-def check_embedded(kind: Kind) -> None:
-    """ObjectError when nothing would carry objects of the kind out where Kubernetes' control plane does not run."""
-    if not kind.embedded:
-        raise ObjectError(
-            f"nothing here carries out kind {kind.name}",
-            why="what is accepted is enforced, or refused",
-            hint="run the cluster with controlPlane: kubernetes",
-            field="kind",
-        )
 
 
 # --- what an object is called -----------------------------------------------------------------------------------------

@@ -7,18 +7,18 @@ DefaultTolerationSeconds and Priority.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from knetsim import names
 from knetsim.api import checks
 from knetsim.api.checks import Problems
 from knetsim.api.objects import Object, describe
-from knetsim.api.pod_fields import check_pod_spec
+from knetsim.api.pod_defaults import default_action, default_probe, default_source, default_volume, fill, without_nulls
+from knetsim.api.pod_rules import CONTAINER_LISTS, PROBES, SYSTEM_PRIORITIES, containers_of
 from knetsim.errors import ObjectError
 
 FINISHED_PHASES = ("Succeeded", "Failed")
-_CONTAINER_LISTS = ("initContainers", "containers")
 
 _SPEC_DEFAULTS: dict[str, Any] = {
     "restartPolicy": "Always",
@@ -29,6 +29,7 @@ _SPEC_DEFAULTS: dict[str, Any] = {
     "enableServiceLinks": True,
     "preemptionPolicy": "PreemptLowerPriority",
 }
+_CONTAINER_DEFAULTS = {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}
 #: taints under which a pod stays for five minutes unless it says otherwise
 _PATIENT_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
@@ -38,79 +39,76 @@ _CHANGEABLE = "only a container's image, added tolerations and, once, nodeName c
 # --- a Pod as it is stored --------------------------------------------------------------------------------------------
 
 
-def complete_pod(pod: Object, problems: Problems) -> None:
-    """Checks a Pod's spec and, when nothing is wrong with it, replaces it by one with the defaults."""
-    given = pod.get("spec")
-    if isinstance(given, Mapping) and isinstance(given.get("nodeName"), str):
-        given = {**given, "nodeName": names.node_name(given["nodeName"])}  # the Mininet host C0w1 is the Node c0w1
-    known = len(problems.found)
-    check_pod_spec(given, "spec", problems)
-    if len(problems.found) == known and isinstance(given, Mapping):
-        _check_mounts(given, problems)
-        _check_container_names(given, problems)
-        pod["spec"] = _default_spec(given)
+def prepare_pod(pod: Object) -> None:
+    """Before a Pod is checked: the Mininet host C0w1 is the Node c0w1."""
+    spec = pod.get("spec")
+    if isinstance(spec, Mapping) and isinstance(spec.get("nodeName"), str):
+        pod["spec"] = {**spec, "nodeName": names.node_name(spec["nodeName"])}
 
 
-def _check_mounts(spec: Mapping[str, Any], problems: Problems) -> None:
-    volumes = {volume["name"] for volume in spec.get("volumes") or ()}
-    for path, container in _containers(spec):
-        for number, mount in enumerate(container.get("volumeMounts") or ()):
-            if mount["name"] not in volumes:
-                hint = names.did_you_mean(mount["name"], volumes)
-                what = f"there is no volume {mount['name']!r}" + (f": {hint}" if hint else "")
-                problems.add(f"{path}.volumeMounts[{number}].name", what)
-
-
-def _check_container_names(spec: Mapping[str, Any], problems: Problems) -> None:
-    """Init containers and containers share one set of names."""
-    taken = {container["name"] for container in spec["containers"]}
-    for index, container in enumerate(spec.get("initContainers") or ()):
-        if container["name"] in taken:
-            problems.add(f"spec.initContainers[{index}].name", f"{container['name']!r} is a container's name too")
-
-
-def _containers(spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """All containers with their paths, in the order in which they start."""
-    for field in _CONTAINER_LISTS:
-        for index, container in enumerate(spec.get(field) or ()):
-            yield f"spec.{field}[{index}]", container
+def fill_pod(pod: Object) -> None:
+    """Replaces the spec of a Pod that was found right by one with the defaults."""
+    pod["spec"] = _default_spec(pod["spec"])
 
 
 def _default_spec(given: Mapping[str, Any]) -> Object:
-    spec = _without_nulls(given)
-    if spec.get("nodeName") == "":
-        del spec["nodeName"]
+    spec = without_nulls(given)
+    for field in ("nodeName", "priorityClassName"):
+        if spec.get(field) == "":
+            del spec[field]
+    account = spec.get("serviceAccountName") or spec.get("serviceAccount")
+    if account:  # the second is what the first was called in 2014
+        spec["serviceAccountName"] = spec["serviceAccount"] = account
     if "volumes" in spec:
-        spec["volumes"] = [{**volume, "emptyDir": volume.get("emptyDir") or {}} for volume in spec["volumes"]]
-    for field in _CONTAINER_LISTS:
+        spec["volumes"] = [default_volume(volume) for volume in spec["volumes"]]
+    for field in CONTAINER_LISTS:
         if field in spec:
-            spec[field] = [_default_container(container) for container in spec[field]]
+            host = bool(spec.get("hostNetwork"))
+            spec[field] = [_default_container(container, host_network=host) for container in spec[field]]
     for field, value in _SPEC_DEFAULTS.items():
-        spec.setdefault(field, value)
+        if spec.get(field) in (None, ""):
+            spec[field] = value
+    if spec.get("priorityClassName"):
+        spec["priority"] = SYSTEM_PRIORITIES[spec["priorityClassName"]]
     spec.setdefault("securityContext", {})
     spec["tolerations"] = _default_tolerations(spec.get("tolerations") or [])
     return spec
 
 
-def _default_container(given: Mapping[str, Any]) -> Object:
-    container = _without_nulls(given)
+def _default_container(given: Mapping[str, Any], *, host_network: bool) -> Object:
+    container = without_nulls(given)
     if "ports" in container:
-        container["ports"] = [
-            {**_without_nulls(port), "protocol": port.get("protocol") or "TCP"} for port in container["ports"]
-        ]
-    resources = _without_nulls(container.get("resources") or {})
+        container["ports"] = [_default_port(port, host_network=host_network) for port in container["ports"]]
+    if "env" in container:
+        container["env"] = [_default_env(variable) for variable in container["env"]]
+    for field in PROBES:
+        if field in container:
+            container[field] = default_probe(container[field])
+    if "lifecycle" in container:
+        container["lifecycle"] = {
+            moment: default_action(action) for moment, action in without_nulls(container["lifecycle"]).items()
+        }
+    resources = without_nulls(container.get("resources") or {})
     if resources.get("limits"):
-        resources["requests"] = {**resources["limits"], **resources.get("requests", {})}
+        resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}
     container["resources"] = resources
-    container.setdefault("terminationMessagePath", "/dev/termination-log")
-    container.setdefault("terminationMessagePolicy", "File")
-    container.setdefault("imagePullPolicy", "Always" if _is_latest(container["image"]) else "IfNotPresent")
+    fill(container, _CONTAINER_DEFAULTS)
+    fill(container, {"imagePullPolicy": "Always" if _is_latest(container["image"]) else "IfNotPresent"})
     return container
 
 
-def _without_nulls(given: Mapping[str, Any]) -> Object:
-    """A field that is null is not given, in Kubernetes."""
-    return {field: value for field, value in given.items() if value is not None}
+def _default_port(given: Mapping[str, Any], *, host_network: bool) -> Object:
+    port = fill(without_nulls(given), {"protocol": "TCP"})
+    if host_network:
+        fill(port, {"hostPort": port["containerPort"]})
+    return port
+
+
+def _default_env(given: Mapping[str, Any]) -> Object:
+    variable = without_nulls(given)
+    if "valueFrom" in variable:
+        variable["valueFrom"] = default_source(variable["valueFrom"])
+    return variable
 
 
 def _is_latest(image: str) -> bool:
@@ -139,7 +137,7 @@ def qos_class(spec: Mapping[str, Any]) -> str:
     """Guaranteed: every container's cpu and memory have limits, equal to the requests; BestEffort: none has any; else
     Burstable."""
     guaranteed, any_set = True, False
-    for _, container in _containers(spec):
+    for _, container in containers_of(spec):
         resources = container.get("resources") or {}
         limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
         for name in ("cpu", "memory"):
@@ -166,7 +164,7 @@ def check_pod_update(pod: Object, current: Object, problems: Problems) -> None:
         elif field == "tolerations":
             if any(item not in new for item in old or ()):
                 problems.add("spec.tolerations", "tolerations can be added, not changed or taken away")
-        elif field in _CONTAINER_LISTS:
+        elif field in CONTAINER_LISTS:
             _check_containers_update(field, old or [], new or [], problems)
         else:
             problems.add(f"spec.{field}", f"cannot change: {_CHANGEABLE}")

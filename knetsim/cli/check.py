@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from knetsim.api.accept import accept_create
-from knetsim.api.objects import Object, check_embedded, kind_of
+from knetsim.api.objects import Object, kind_of
 from knetsim.scenario import Scenario, read_all_manifests, scenario_to_json, validate
 
 
@@ -19,9 +19,7 @@ def check_scenario(path: Path) -> Scenario:
 
 
 def _check_object(obj: Object) -> None:
-    kind = kind_of(obj)
-    check_embedded(kind)
-    accept_create(kind, obj, 0.0)
+    accept_create(kind_of(obj), obj, 0.0)
 
 
 def report_valid(path: Path, output: str) -> None:

@@ -113,34 +113,6 @@ class TestKinds:
         with pytest.raises(ObjectError, match="needs Kubernetes' controllers"):
             objects.kind_of({"kind": "Deployment", "apiVersion": "apps/v1"})
 
-    def test_what_nothing_carries_out(self) -> None:
-        with pytest.raises(ObjectError, match="nothing here carries out kind Service") as caught:
-            objects.check_embedded(objects.kind_named("Service"))
-        assert "controlPlane: kubernetes" in caught.value.hint
-        objects.check_embedded(objects.kind_named("Pod"))
-
-    @pytest.mark.parametrize(
-        ("obj", "field"),
-        [
-            ({}, "kind"),
-            ({"kind": 5}, "kind"),
-            ({"kind": "Pod"}, "apiVersion"),
-            ({"kind": "Pod", "apiVersion": "v2"}, "apiVersion"),
-            ({"kind": "Lease", "apiVersion": "v1"}, "apiVersion"),
-        ],
-    )
-    def test_kind_and_version(self, obj: dict[str, Any], field: str) -> None:
-        with pytest.raises(ObjectError) as caught:
-            objects.kind_of(obj)
-        assert caught.value.field == field
-
-    @QUICK
-    @given(st.none() | st.integers() | TEXT | st.lists(TEXT) | st.dictionaries(TEXT, JSON))
-    def test_whatever_metadata_is(self, metadata: Any) -> None:
-        obj = {"kind": "Pod", "metadata": metadata}
-        assert objects.describe(obj).startswith("Pod ")
-        assert isinstance(objects.key_of(obj), str)
-
 
 class TestTimes:
     def test_as_kubernetes_writes_them(self) -> None:
