@@ -5,7 +5,13 @@ goes home; nothing is forked but that process. The first process of a pid namesp
 kernel ends all others of it, and only a process inside can mount that namespace's /proc. So pid 1 begins as a line of
 shell which mounts /proc, says so, waits for leave and then becomes `env`, which sets the environment and the signal
 dispositions and becomes the container's program: a chain of exec without a fork. That the program exists and can be
-executed was seen before, from inside the container's root directory.
+executed was seen before, from inside the container's root directory. The image may have none of the shell, mount(8)
+and `env`, or others: they are the machine's. It is out of sight when `env` is executed, which is found nevertheless,
+since pid 1 begins in the machine's directory of programs.
+
+A standard input that is to be written to is a named pipe, which pid 1 opens by its name: the shell knows no other way
+to a descriptor above 9. A terminal is one of the container's own /dev/pts, and pid 1's controlling terminal by being
+the first that its session opens.
 
 As in reality, pid 1 gets a signal only if it catches it, but for SIGKILL: `sleep` as pid 1 ignores SIGTERM.
 Cost: 4 ms to start, of which the shell and mount(8) take 2.6 ms, and no process beside the container's own.
@@ -13,11 +19,13 @@ Cost: 4 ms to start, of which the shell and mount(8) take 2.6 ms, and no process
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -27,15 +35,20 @@ from dataclasses import dataclass, field
 from knetsim.errors import CommandError, KnetsimError, NotFound
 from knetsim.system import linux
 from knetsim.system.netns import Namespaces, entered, new_pid_namespace
-from knetsim.system.rootfs import Mount, build_root, protect_proc
+from knetsim.system.rootfs import MACHINE, Mount, build_root, hide_machine, protect_proc
 
 #: what a container's environment holds unless told otherwise, as container runtimes have it
 DEFAULT_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
 #: the exit code of what could not be started, as container runtimes give it (reason StartError)
 START_FAILED = 128
 
-#: pid 1's line of shell; its standard input is a channel to the starting thread, for both directions
-_FIRST = 'mount -n -t proc -o nosuid,nodev,noexec proc /proc && echo >&0 && read -r go && exec "$@" </dev/null'
+#: pid 1's line of shell; its standard input is a channel to the starting thread, for both directions, and $0 what is
+#: to take its place
+_FIRST = './mount -n -t proc -o nosuid,nodev,noexec proc /proc && echo >&0 && read -r go && exec "$@" <"$0"'
+_FIRST_ON_TERMINAL = f'{_FIRST} >"$0" 2>&1'
+_PROGRAMS = f"{MACHINE}/usr/bin"
+_INPUT = "/run/stdin"
+_TIOCGPTN, _TIOCSPTLCK = 0x80045430, 0x40045431  # asm-generic/ioctls.h: the terminal's number; its lock
 _START_SECONDS = 20.0
 
 
@@ -44,7 +57,9 @@ class ContainerSpec:
     """What to start. `place` is the worker's, with the pod's network and UTS namespaces, and outlives the process.
 
     `scratch` is an empty directory of the worker for the container's mounts, `log` the file (of the engine's) to which
-    `ContainerWatch` appends what the container writes. Nothing of the engine's environment is inherited.
+    `ContainerWatch` appends what the container writes. Nothing of the engine's environment is inherited. `layers` are
+    the image's, the first uppermost (`rootfs`). With `stdin` its standard input is open, with `tty` all three are a
+    terminal: `Process.stdin` writes to it.
     """
 
     name: str
@@ -56,17 +71,22 @@ class ContainerSpec:
     env: Mapping[str, str] = field(default_factory=lambda: DEFAULT_ENV)
     cwd: str = "/"
     privileged: bool = False
+    layers: Sequence[str] = ()
+    stdin: bool = False
+    tty: bool = False
 
 
 class Process:
     """A started program. `exit_code` is None while it runs, then as in a shell: 128 and the signal's number after a
-    signal. What it writes has to be read from the pipes in `streams`, by name; ContainerWatch writes it to `log`.
+    signal. What it writes has to be read from the pipes in `streams`, by name; ContainerWatch writes it to `log`. Of a
+    terminal, `stdout` is all there is, and `stdin` the same terminal's master; without `stdin` it is None.
 
     Any thread may use it.
     """
 
     def __init__(self, name: str, child: subprocess.Popen[bytes], log: str) -> None:
         self.name, self.pid, self.log = name, child.pid, log
+        self.stdin: int | None = None
         self.exit_code: int | None = None
         self.pidfd = os.pidfd_open(child.pid)
         pipes = {"stdout": child.stdout, "stderr": child.stderr}
@@ -118,18 +138,34 @@ class Process:
         self.kill()
         self.wait()
         self.release()
+        self.close_stdin()
         for pipe in (self._child.stdout, self._child.stderr):
             if pipe is not None:
                 pipe.close()
+
+    def close_stdin(self) -> None:
+        """Let its standard input end; a terminal's does not, it takes a ^D for that. Twice is once."""
+        with self._lock:
+            stdin, self.stdin = self.stdin, None
+        if stdin is not None:
+            os.close(stdin)
 
 
 class ContainerProcess(Process):
     """A container's first process; with it all others of the container end."""
 
-    def __init__(self, spec: ContainerSpec, child: subprocess.Popen[bytes], mounts: int, read_only_root: str) -> None:
-        """Takes over `mounts`, the descriptor of its mount namespace; `read_only_root` is what `build_root` said."""
+    def __init__(
+        self, spec: ContainerSpec, child: subprocess.Popen[bytes], mounts: int, read_only_root: str, stdin: int | None
+    ) -> None:
+        """Takes over `mounts`, the descriptor of its mount namespace, and `stdin`; `read_only_root` is what
+        `build_root` said."""
         super().__init__(spec.name, child, spec.log)
-        self.read_only_root = read_only_root
+        self.read_only_root, self.stdin = read_only_root, stdin
+        if spec.tty and stdin is not None:
+            self._terminal: int | None = os.dup(stdin)
+            self.streams = {"stdout": self._terminal}
+        else:
+            self._terminal = None
         pids = os.open(f"/proc/{child.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._own = Namespaces(spec.name, mnt=mounts, pid=pids)
         self._place = spec.place
@@ -144,6 +180,13 @@ class ContainerProcess(Process):
     def _reap(self) -> None:
         super()._reap()
         self._own.close()
+
+    def close(self) -> None:
+        """End it if it runs, and let go of it and of its terminal."""
+        super().close()
+        terminal, self._terminal = self._terminal, None
+        if terminal is not None:
+            os.close(terminal)
 
     def release(self) -> None:
         """Let go of it and of its namespaces."""
@@ -188,12 +231,14 @@ def start_process(spec: ContainerSpec) -> ContainerProcess:
                 linux.unshare(linux.CLONE_NEWNS)
                 mounts = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
                 undo.callback(os.close, mounts)
-                read_only_root = build_root(spec.scratch, spec.mounts)
-                child = _start_first(spec, theirs.fileno())
+                read_only_root = build_root(spec.scratch, spec.mounts, spec.layers)
+                path, stdin = _open_input(spec, undo)
+                child = _start_first(spec, theirs.fileno(), path)
                 undo.callback(_end_child, child)
                 theirs.close()
                 _lead(spec, child, ours)
-            process = ContainerProcess(spec, child, mounts, read_only_root)
+                stdin = _settle_input(spec, stdin)
+            process = ContainerProcess(spec, child, mounts, read_only_root, stdin)
             undo.pop_all()
             return process
     except CommandError:
@@ -208,18 +253,46 @@ def _end_child(child: subprocess.Popen[bytes]) -> None:
         pass
 
 
-def _start_first(spec: ContainerSpec, channel: int) -> subprocess.Popen[bytes]:
+def _open_input(spec: ContainerSpec, undo: ExitStack) -> tuple[str, int | None]:
+    """The path that is to be the program's standard input, and our end of it."""
+    if spec.tty:
+        master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        undo.callback(os.close, master)
+        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+        (number,) = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))
+        return f"/dev/pts/{number}", master
+    if spec.stdin:
+        os.mkfifo(_INPUT, 0o600)
+        both = os.open(_INPUT, os.O_RDWR | os.O_CLOEXEC)  # so that neither end waits for the other to be opened
+        undo.callback(os.close, both)
+        return _INPUT, both
+    return "/dev/null", None
+
+
+def _settle_input(spec: ContainerSpec, stdin: int | None) -> int | None:
+    """Of a named pipe that the program has opened, leave us the end to write to, under the same number: with it the
+    program's input ends."""
+    if stdin is not None and not spec.tty:
+        end = os.open(_INPUT, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(end, stdin, inheritable=False)
+        os.close(end)
+        os.unlink(_INPUT)
+    return stdin
+
+
+def _start_first(spec: ContainerSpec, channel: int, stdin: str) -> subprocess.Popen[bytes]:
     """Fork pid 1. The thread stands in the container's root directory."""
     os.makedirs(spec.cwd, exist_ok=True)
     _check_program(spec)
-    words = ["env", "-i", "--default-signal", *(f"{name}={value}" for name, value in spec.env.items()), *spec.argv]
+    variables = (f"{name}={value}" for name, value in spec.env.items())
+    words = ["./env", "-i", "--default-signal", f"--chdir={spec.cwd}", *variables, *spec.argv]
     before = signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what is blocked here would be blocked there
     try:
         with new_pid_namespace():
             return subprocess.Popen(
-                ["/bin/sh", "-c", _FIRST, "sh", *words],
+                ["./sh", "-c", _FIRST_ON_TERMINAL if spec.tty else _FIRST, stdin, *words],
                 env={"PATH": DEFAULT_ENV["PATH"]},
-                cwd=spec.cwd,
+                cwd=_PROGRAMS,
                 stdin=channel,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -237,6 +310,7 @@ def _lead(spec: ContainerSpec, child: subprocess.Popen[bytes], channel: socket.s
         raise _start_error(spec, child.stderr.read().decode(errors="replace").strip())
     if not spec.privileged:
         protect_proc()
+    hide_machine()
     channel.sendall(b"\n")
     channel.recv(1)
 

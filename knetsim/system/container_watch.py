@@ -109,6 +109,8 @@ class ContainerWatch:
             chunk = os.read(fd, _CHUNK)
         except BlockingIOError:
             return 0
+        except OSError:  # EIO: nobody has the other side of a terminal open any more
+            chunk = b""
         if not chunk:
             self._close_stream(fd, stream)
             return 0

@@ -16,10 +16,14 @@ import pytest
 
 from knetsim.dataplane.pod import PodNetwork
 from knetsim.system import linux, netns
+from knetsim.system.layers import mount_layers
 from knetsim.system.netlink import Netlink
 from knetsim.system.netns import Namespaces, entered
 from tests.kernel.pods import PodMaker, make_wiring
 from tests.machine import explain_difference, read_machine
+
+#: where the fixture `machine` has a place for layers of images
+LAYERS = "/run/images"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -92,6 +96,7 @@ def machine() -> Iterator[Namespaces]:
         linux.make_mounts_private()
         linux.mount("tmpfs", "/run", "tmpfs")
         os.mkdir("/run/netns")
+        mount_layers(LAYERS)
         machine = Namespaces.of_thread("machine", ("mnt",))
     here.close()
     yield machine

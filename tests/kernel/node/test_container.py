@@ -18,7 +18,7 @@ from knetsim.system import linux, netns
 from knetsim.system.container import START_FAILED, ContainerSpec, Process, start_process
 from knetsim.system.container_watch import ContainerWatch, read_log
 from knetsim.system.netns import Namespaces, entered
-from knetsim.system.rootfs import Mount, build_root
+from knetsim.system.rootfs import Mount, build_root, hide_machine
 from knetsim.system.run import run
 
 DEADLINE = 20.0
@@ -391,6 +391,7 @@ def deep_worker(tmp_path) -> Iterator[Namespaces]:
             scratch = tmp_path / f"layer{number}"
             scratch.mkdir()
             assert build_root(str(scratch), [Mount("/proc", "/proc"), Mount(str(tmp_path), str(tmp_path))]) == ""
+            hide_machine()
         os.mkdir("/run/netns")
         return netns.Namespaces.of_thread("deep")
 
