@@ -17,15 +17,26 @@ from typing import Any
 from knetsim.api.events import NORMAL, WARNING
 from knetsim.api.objects import Object, uid_of
 from knetsim.errors import CommandError, KnetsimError
-from knetsim.node.kubelet.commands import Work, build_argv, build_env, classify_container, explain_pull
+from knetsim.node.kubelet.commands import Work, build_argv, classify_container, explain_pull
+from knetsim.node.kubelet.downward import Addresses
+from knetsim.node.kubelet.environment import ConfigError, build_env
 from knetsim.node.kubelet.lifecycle import ContainerView, CrashBackoff, Running, State, Terminated, Waiting
 from knetsim.node.kubelet.sandbox import PodSandbox
-from knetsim.system.container import START_FAILED, ContainerProcess, ContainerSpec, Process, start_process
+from knetsim.node.kubelet.sources import Sources
+from knetsim.system.container import (
+    DEFAULT_ENV,
+    START_FAILED,
+    ContainerProcess,
+    ContainerSpec,
+    Process,
+    start_process,
+)
 from knetsim.system.container_watch import ContainerWatch, read_log
 from knetsim.system.rootfs import Mount
 
 CREATING = Waiting("ContainerCreating")
 INITIALIZING = Waiting("PodInitializing")
+CONFIG_ERROR = "CreateContainerConfigError"
 _MESSAGE_BYTES = 4096
 _LOG_MESSAGE_BYTES, _LOG_MESSAGE_LINES = 2048, 80
 #: a container that runs when nobody knows its process: as if somebody had killed it
@@ -34,7 +45,7 @@ _LOST = 137
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What containers need of their kubelet: who follows them, clocks, and whom to tell.
+    """What containers need of their kubelet: who follows them, clocks, whom to tell, what else is stored.
 
     `wall` is seconds since 1970, `steady` those of a clock that nobody sets. `tell` is called with (reason, message,
     type) and becomes an Event, `wake` when there is something to look at.
@@ -45,6 +56,7 @@ class Surroundings:
     steady: Callable[[], float]
     tell: Callable[[str, str, str], None]
     wake: Callable[[], None]
+    sources: Sources
 
 
 class Container:
@@ -101,7 +113,8 @@ class Container:
 
     def wait_for_start(self, initializing: bool) -> None:
         """Say why it has not been started: because of init containers, or of what comes before any container."""
-        if isinstance(self.state, Waiting) and self._runs == 0 and not self._blocked:
+        named = isinstance(self.state, Waiting) and self.state.reason == CONFIG_ERROR
+        if isinstance(self.state, Waiting) and self._runs == 0 and not self._blocked and not named:
             self.state = INITIALIZING if initializing else CREATING
 
     def wait_for_sandbox(self, why: str) -> None:
@@ -124,37 +137,56 @@ class Container:
         if isinstance(self.state, Terminated):
             self._backoff = self._backoff.next(self._ended, self._around.steady())
             self._last = self.state
+        try:
+            prepared = self._prepare(pod, container) if work is Work.RUN else None
+        except ConfigError as error:
+            self._wait_for_config(error)
+            return
         run, self._runs, self._image = self._runs, self._runs + 1, container["image"]
         now = self._around.wall()
         identity = "knetsim://" + hashlib.sha256(f"{uid_of(pod)}/{self.name}/{run}".encode()).hexdigest()
-        if work is Work.RUN:
+        if prepared is not None:
             try:
-                self._start_process(pod, container, run)
+                self._start_process(container, run, *prepared)
             except (KnetsimError, OSError) as error:
                 self._fail(error, now, identity)
                 return
             self._around.tell("Started", f"Started container {self.name}", NORMAL)
         self.state = Running(now, identity)
 
-    def _start_process(self, pod: Object, container: Mapping[str, Any], run: int) -> None:
+    def _prepare(self, pod: Object, container: Mapping[str, Any]) -> tuple[dict[str, str], list[Mount]]:
+        """Its environment as declared, and its volumes. ConfigError."""
+        sandbox = self._sandbox
+        env = build_env(pod, container, self._around.sources, Addresses(sandbox.ip, sandbox.worker.address))
+        return env, sandbox.volumes.mounts(container, env)
+
+    def _wait_for_config(self, error: ConfigError) -> None:
+        """Something that it names is not there: it is tried again."""
+        state = Waiting(CONFIG_ERROR, error.what)
+        if self.state != state:
+            self._around.tell("Failed", f"Error: {error.what}", WARNING)
+        self.state = state
+
+    def _start_process(
+        self, container: Mapping[str, Any], run: int, declared: Mapping[str, str], volumes: list[Mount]
+    ) -> None:
         scratch, message = f"{self._directory}/root", f"{self._directory}/termination-log"
         os.makedirs(scratch, exist_ok=True)
         Path(message).write_bytes(b"")
         for suffix in ("", ".1"):  # as a kubelet: the log of this run and of the one before are kept
             Path(f"{self._directory}/{run - 2}.log{suffix}").unlink(missing_ok=True)
-        env = build_env(pod, container)
         spec = ContainerSpec(
             name=self.name,
             place=self._sandbox.place,
-            argv=build_argv(container, env),
+            argv=build_argv(container, declared),
             log=f"{self._directory}/{run}.log",
             scratch=scratch,
             mounts=[
                 *self._sandbox.files(),
                 Mount(message, container.get("terminationMessagePath") or "/dev/termination-log"),
-                *self._sandbox.volumes(container),
+                *volumes,
             ],
-            env=env,
+            env={**DEFAULT_ENV, "HOSTNAME": self._sandbox.hostname, **declared},
             cwd=container.get("workingDir") or "/",
         )
         process = start_process(spec)

@@ -23,6 +23,8 @@ from knetsim.node.kubelet.pod import PodRun, explain, revision_of
 from knetsim.node.kubelet.readiness import Awaited, is_finished
 from knetsim.node.kubelet.registration import Nodes, Registered
 from knetsim.node.kubelet.sandbox import PodSandbox
+from knetsim.node.kubelet.sources import StoreSources
+from knetsim.node.kubelet.volumes import PodVolumes
 from knetsim.system.container import Process
 from knetsim.system.container_watch import ContainerWatch
 from knetsim.system.limits import raise_open_files
@@ -87,6 +89,7 @@ class Kubelet:
         self._recorder, self._events = EventRecorder(store, COMPONENT, clock=wall), EventQueue()
         self._watch = ContainerWatch()
         self._loop = self._build_loop(threads, resync_seconds)
+        self._sources = StoreSources(store, self._loop.add)
         self._bridges = self._build_bridge_loop(resync_seconds if repair else None)
 
     def _build_loop(self, threads: int, resync_seconds: float) -> Loop:
@@ -136,6 +139,7 @@ class Kubelet:
         self._nodes.heartbeat.stop()
         self._bridges.stop()
         self._loop.stop()
+        self._sources.stop()
         self._watch.close()
         self._events.stop()
         for run in self._runs.values():
@@ -195,8 +199,12 @@ class Kubelet:
         def tell(reason: str, message: str, kind: str) -> None:
             self._events.put(lambda: self._recorder.record(pod, reason, message, type=kind, host=node))
 
-        around = Surroundings(self._watch, self._wall, self._steady, tell, lambda: self._loop.add(key))
-        sandbox = PodSandbox(registered.worker, self.cluster, pod, self._dns, registered.resolv_conf)
+        def build_volumes(directory: str) -> PodVolumes:
+            return PodVolumes(directory, worker.place, pod, sources, self._wall)
+
+        sources, worker = self._sources.of_pod(key), registered.worker
+        around = Surroundings(self._watch, self._wall, self._steady, tell, lambda: self._loop.add(key), sources)
+        sandbox = PodSandbox(worker, self.cluster, pod, self._dns, registered.resolv_conf, build_volumes)
         return PodRun(pod, sandbox, around, self._store, self._check_seconds)
 
     def _take_over(self, registered: Registered) -> None:
@@ -216,6 +224,7 @@ class Kubelet:
             pass  # it is gone already
 
     def _forget(self, key: str) -> None:
+        self._sources.forget(key)
         with self._forgotten:
             del self._runs[key]
             self._forgotten.notify_all()

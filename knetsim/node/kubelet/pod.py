@@ -33,11 +33,14 @@ from knetsim.node.kubelet.lifecycle import (
 from knetsim.node.kubelet.readiness import is_finished
 from knetsim.node.kubelet.sandbox import PodSandbox
 from knetsim.node.kubelet.status import PodView, build_status
+from knetsim.node.kubelet.volumes import MountError
 from knetsim.system.container import Process
 from knetsim.system.netns import Namespaces
 
 _SANDBOX_FIRST_PAUSE, _SANDBOX_LONGEST_PAUSE = 0.5, 60.0
 _KILL_SECONDS = 10.0
+#: until a container whose configuration cannot be made is tried again, if nothing of it changes before
+_CONFIG_PAUSE = 10.0
 
 
 class PodRun:
@@ -60,6 +63,7 @@ class PodRun:
         self._over = False  # nothing of it will run any more
         self._ending_since: float | None = None
         self._retry_at, self._pause = 0.0, 0.0
+        self._mount_failures: list[str] = []
         self._checked_at = 0.0
         self._commands = itertools.count(1)
 
@@ -99,7 +103,7 @@ class PodRun:
             self._close_sandbox()
             self._write_status(pod, Plan(finished=True))
             return None
-        if not self.sandbox.ready and not self._open_sandbox(pod):
+        if not self._prepare_volumes(pod) or (not self.sandbox.ready and not self._open_sandbox(pod)):
             return max(self._retry_at - self._around.steady(), 0.0)
         self._check_sandbox()
         grace = float(pod["spec"].get("terminationGracePeriodSeconds", 30))
@@ -115,14 +119,35 @@ class PodRun:
             self._over = True
             self._close_sandbox()
         self._write_status(pod, plan)
-        if plan.start:
+        if any(not isinstance(self._containers[name].state, Waiting) for name in plan.start):
             return 0.0  # it ended as soon as it was started
-        return min((seconds for seconds in (*look, plan.look_after) if seconds is not None), default=None)
+        look += [plan.look_after, self.sandbox.volumes.next_look(), _CONFIG_PAUSE if plan.start else None]
+        return min((seconds for seconds in look if seconds is not None), default=None)
 
     def _plan(self, pod: Object) -> Plan:
         spec = pod["spec"]
         init, containers = ([self._containers[one["name"]].view() for one in group] for group in read_containers(spec))
         return plan_containers(spec.get("restartPolicy", ALWAYS), init, containers, self._around.steady())
+
+    def _prepare_volumes(self, pod: Object) -> bool:
+        """Make the pod's volumes, or have them show what they are made of by now. A pod that has its place already
+        goes on with what was there before."""
+        looked_at = any(classify_container(one) is not Work.HOLD for one in read_containers(pod["spec"])[1])
+        try:
+            self.sandbox.volumes.prepare(pod, looked_at=looked_at)
+        except MountError as error:
+            now = self._around.steady()
+            if error.messages != self._mount_failures or now >= self._retry_at:
+                self._pause = min(max(self._pause * 2, _SANDBOX_FIRST_PAUSE), _SANDBOX_LONGEST_PAUSE)
+                self._retry_at, self._mount_failures = now + self._pause, error.messages
+                for message in error.messages:
+                    self._around.tell("FailedMount", message, WARNING)
+            if not self.sandbox.ready:
+                self._write_status(pod, Plan())
+            return self.sandbox.ready
+        if self._mount_failures:
+            self._mount_failures, self._pause, self._retry_at = [], 0.0, 0.0
+        return True
 
     def _open_sandbox(self, pod: Object) -> bool:
         """Make the pod's place, unless the last failure was just now."""

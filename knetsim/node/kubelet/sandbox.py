@@ -11,17 +11,17 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from knetsim import names
 from knetsim.api.objects import Object, name_of, namespace_of, uid_of
 from knetsim.dataplane.pod import PodPlace, Wired
-from knetsim.errors import KnetsimError, NotFound
-from knetsim.node.kubelet.commands import build_hostname, parse_quantity
+from knetsim.errors import NotFound
+from knetsim.node.kubelet.commands import build_hostname
 from knetsim.node.kubelet.files import ClusterDns, build_hosts, build_resolv_conf
 from knetsim.node.kubelet.node import KubeletWorker
+from knetsim.node.kubelet.volumes import PodVolumes
 from knetsim.system import netns, rootfs
 from knetsim.system.container import DEFAULT_ENV, ContainerProcess, Process, start_command
 from knetsim.system.netns import Namespaces
@@ -33,13 +33,22 @@ class PodSandbox:
     """One pod's place. Its kubelet's thread opens, repairs and closes it; any thread may ask for a way in."""
 
     def __init__(
-        self, worker: KubeletWorker, cluster: str, pod: Object, dns: ClusterDns | None, resolv_conf: str
+        self,
+        worker: KubeletWorker,
+        cluster: str,
+        pod: Object,
+        dns: ClusterDns | None,
+        resolv_conf: str,
+        build_volumes: Callable[[str], PodVolumes],
     ) -> None:
-        """`resolv_conf` is the worker's own, for pods that are to have it."""
+        """`resolv_conf` is the worker's own, for pods that are to have it; `build_volumes` is given the pod's
+        directory."""
         self.worker = worker
         self.netns_name = names.pod_netns(cluster, namespace_of(pod), name_of(pod))
         self.directory = f"{worker.place.directory}/pods/{namespace_of(pod)}_{name_of(pod)}"
         self.wired: Wired | None = None
+        self.hostname = build_hostname(pod)
+        self.volumes = build_volumes(self.directory)
         self._pod, self._dns, self._resolv_conf = pod, dns, resolv_conf
         self._lock = threading.Lock()
         self._own: Namespaces | None = None
@@ -50,6 +59,11 @@ class PodSandbox:
     def ready(self) -> bool:
         """Whether it is open and wired."""
         return self.wired is not None
+
+    @property
+    def ip(self) -> str:
+        """The pod's address, or ""."""
+        return self.wired.ip if self.wired else ""
 
     @property
     def place(self) -> Namespaces:
@@ -67,7 +81,7 @@ class PodSandbox:
         """Make the namespace and have it wired; errors of the wiring. Half of it may be there already."""
         own = self._own
         if own is None:
-            own = netns.create_netns(self.netns_name, build_hostname(self._pod))
+            own = netns.create_netns(self.netns_name, self.hostname)
             try:
                 self._publish(own)
                 wired = self.worker.network.add(self.worker.place, self._pod_place(own))
@@ -86,7 +100,7 @@ class PodSandbox:
         """Take over what a kubelet before this one left: the namespace with its address. False when that is not
         there."""
         worker = self.worker.place
-        own = netns.open_published(worker.namespaces, self.netns_name, build_hostname(self._pod))
+        own = netns.open_published(worker.namespaces, self.netns_name, self.hostname)
         if own is None:
             return False
         end_processes(own.net)  # nobody is there any more who knows them
@@ -159,12 +173,10 @@ class PodSandbox:
 
     def remove_files(self) -> None:
         """Delete the pod's directory. What is not there is fine."""
-        for volume in self._pod["spec"].get("volumes") or ():
-            if _memory_limit(volume) is not None:
-                rootfs.unmount_memory(self.worker.place.namespaces, self._volume_path(volume))
+        self.volumes.remove()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    # --- files and volumes
+    # --- files
 
     def _write_files(self) -> None:
         assert self.wired is not None
@@ -174,7 +186,7 @@ class PodSandbox:
         texts = {
             "hosts": build_hosts(self._pod, self.wired.ip, domain),
             "resolv.conf": build_resolv_conf(self._pod, self._dns, self._resolv_conf),
-            "hostname": build_hostname(self._pod) + "\n",
+            "hostname": self.hostname + "\n",
         }
         for name, text in texts.items():
             Path(self.directory, name).write_text(text)
@@ -185,30 +197,6 @@ class PodSandbox:
             self._write_files()
             self._has_files = True
         return [Mount(f"{self.directory}/{name}", f"/etc/{name}") for name in ("hosts", "resolv.conf", "hostname")]
-
-    def volumes(self, container: Mapping[str, Any]) -> list[Mount]:
-        """A container's volumes at its mount paths, made if need be. KnetsimError when a subPath leads out of one."""
-        by_name = {volume["name"]: volume for volume in self._pod["spec"].get("volumes") or ()}
-        mounts = []
-        for mount in container.get("volumeMounts") or ():
-            source = self._ensure_volume(by_name[mount["name"]])
-            if mount.get("subPath"):
-                source = _make_sub_path(source, mount["subPath"])
-            mounts.append(Mount(source, mount["mountPath"], mount.get("readOnly", False)))
-        return mounts
-
-    def _ensure_volume(self, volume: Mapping[str, Any]) -> str:
-        """An emptyDir: a directory; with a limit, or in memory, a file system of its own, seen on the worker too."""
-        path, limit = self._volume_path(volume), _memory_limit(volume)
-        if not os.path.isdir(path):
-            os.makedirs(path)
-            os.chmod(path, 0o777)
-        if limit is not None:
-            rootfs.mount_memory(self.worker.place.namespaces, path, limit)
-        return path
-
-    def _volume_path(self, volume: Mapping[str, Any]) -> str:
-        return f"{self.directory}/volumes/{volume['name']}"
 
     # --- ways in
 
@@ -230,28 +218,9 @@ class PodSandbox:
         """Start a command that ends by itself or with the pod."""
         with self._lock:
             self._require_open()
-            return start_command(place, argv, log, env={**DEFAULT_ENV, "HOSTNAME": build_hostname(self._pod)})
+            return start_command(place, argv, log, env={**DEFAULT_ENV, "HOSTNAME": self.hostname})
 
     def _require_open(self) -> None:
         if self._own is None:
             raise NotFound(f"pod {namespace_of(self._pod)}/{name_of(self._pod)} is not running", self.worker.place.name)
         self._visited = True
-
-
-def _memory_limit(volume: Mapping[str, Any]) -> int | None:
-    """The bytes that a volume of its own file system may hold, 0 for no limit; None for a plain directory."""
-    options = volume.get("emptyDir") or {}
-    limit = parse_quantity(options.get("sizeLimit") or 0)
-    return limit if limit or options.get("medium") == "Memory" else None
-
-
-def _make_sub_path(volume: str, path: str) -> str:
-    """The directory below a volume, made if need be; a container may have put a link there that leads elsewhere."""
-    root, source = os.path.realpath(volume), os.path.realpath(f"{volume}/{path}")
-    if os.path.commonpath((root, source)) != root:
-        raise KnetsimError(
-            f"the subPath {path!r} leads out of its volume", hint="a link in the volume points elsewhere"
-        )
-    if not os.path.exists(source):
-        os.makedirs(source)
-    return source

@@ -10,9 +10,10 @@ import pytest
 
 from knetsim.api.etcd_store import EtcdStore
 from knetsim.api.informer import Informer
-from knetsim.api.objects import Object
+from knetsim.api.objects import KINDS, Object, encode, format_time, new_uid, storage_key
 from knetsim.control.embedded import ensure_namespaces
 from knetsim.dataplane.pod import NativeWiring, PodNetwork, WorkerPlace
+from knetsim.errors import NotFound
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.system.container_watch import read_log
 from knetsim.system.netns import Namespaces
@@ -103,6 +104,27 @@ class Lab:
         }
         return self.store.create(pod)
 
+    def put(self, obj: Object) -> Object:
+        """Store an object as an API server would, whatever the store without one refuses; one that is there changes."""
+        kind = KINDS[obj["kind"]]
+        metadata = {"namespace": "default", "uid": new_uid(), "creationTimestamp": format_time(self.clock.wall())}
+        stored = {**obj, "apiVersion": kind.api_version, "metadata": {**metadata, **obj["metadata"]}}
+        key = storage_key(kind, stored["metadata"]["name"], stored["metadata"]["namespace"])
+        before = self.etcd.get(key)
+        assert self.etcd.swap(key, encode(stored), before.revision if before else 0).done
+        return stored
+
+    def put_pod(self, *containers: Object, name: str = "c1", metadata: Object | None = None, **spec: Any) -> Object:
+        """Store a pod of any spec, bound to the first worker."""
+        defaults = {
+            "nodeName": "c0w1",
+            "enableServiceLinks": True,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 5,
+        }
+        pod = {"kind": "Pod", "metadata": {"name": name, "generation": 1, **(metadata or {})}, "status": {}}
+        return self.put({**pod, "spec": {**defaults, "containers": list(containers), **spec}})
+
     def run(self, name: str = "c1", *containers: Object, **options: Any) -> Object:
         """Write a pod and wait until it is ready."""
         self.create(name, *containers, **options)
@@ -130,7 +152,11 @@ class Lab:
         """What a container wrote, once that holds `text`."""
 
         def missing() -> str:
-            return "" if text in self.log(name, container) else self.log(name, container) or "anything"
+            try:
+                log = self.log(name, container)
+            except NotFound as error:
+                return str(error)  # it has not been started yet
+            return "" if text in log else log or "anything"
 
         wait_until(f"{text!r} in the log of {name}", missing, DEADLINE)
         return self.log(name, container)

@@ -1,0 +1,20 @@
+"""The volumes of pods: what each source is made of, how it changes under a running container, where it is mounted.
+
+Reality: the kubelet makes each volume in `/var/lib/kubelet/pods/UID/volumes/…` of its node before the pod's containers
+are created, and the runtime binds it into them; ConfigMaps, Secrets and tokens are looked at every minute or so. Ours:
+`volumes/NAME` in the pod's directory, seen at `/tmp/knetsim/C0w1/pods/default_c1/volumes/NAME`, which is memory; a
+change is seen by running containers at once, because the kubelet here is woken by the watch that told it.
+
+    payload.py    pure: files of configMap, secret, downwardAPI, projected     tokens.py     service-account tokens
+    writer.py     files that change all at once                               host_tree.py  hostPath, a tree per worker
+    ownership.py  fsGroup                                                     pod_volumes.py  all volumes of one pod
+
+How it differs: claims, CSI and network storage are not simulated, nor the cluster's trust bundles; a Secret lies in the
+same memory as everything else of the pod.
+"""
+
+from __future__ import annotations
+
+from knetsim.node.kubelet.volumes.pod_volumes import MountError, PodVolumes
+
+__all__ = ["MountError", "PodVolumes"]
