@@ -2,6 +2,9 @@
 # Go programs in .tools/bin: built from the modules in tools/ (versions in go.mod, checksums in go.sum), or taken as they
 # are from a directory. tools/MODULE/NAME.program describes the program NAME. Sourced by utils/setup.
 #
+# One file may be several programs, each called by a name of its own: it is built once, and the names are links to it.
+# Of a user's programs each name may be a file of its own, as Kubernetes publishes them.
+#
 # A program that cannot be had is reported in a line, and never a reason to fail: knetsim has a part of its own for it.
 
 TOOLS=$CHECKOUT/.tools
@@ -9,34 +12,49 @@ GO_AT_LEAST=1.26
 # What a built program depends on besides its module; part of its stamp.
 BUILD_FLAGS=(-trimpath -buildvcs=false -mod=readonly)
 
-# read_program FILE.program: sets program, module, version and what the file says
+# Programs that a command wants besides the usual ones; set by utils/setup.
+EXTRA_PROGRAMS=''
+
+# read_program FILE.program [NAME]: sets program, module, version and what the file says, of the program as called by NAME
 read_program() {
     program=${1##*/} module=${1%/*}
     program=${program%.program}
-    package='' version_symbol='' cgo=0 seconds='' answers='' instead=''
-    ask=()
+    # shellcheck disable=SC2034 # the file may ask by which name its program is called
+    name=${2-$program}
+    version=$(awk '$1 == "require" && NF == 3 { print $3; exit }' "$module/go.mod")
+    package='' tags='' cgo=0 seconds='' answers='' instead='' extra=''
+    stamps=() ask=() names=("$program") go_command=(build)
     # shellcheck source=/dev/null
     source "$1"
-    version=$(awk '$1 == "require" && NF == 3 { print $3; exit }' "$module/go.mod")
 }
+
+# Whether the program that was read last is one of the usual ones, or asked for
+is_wanted() { [[ -z $extra || $extra == "$EXTRA_PROGRAMS" ]]; }
 
 # What the binary of the program that was read last depends on
 program_hash() {
-    { cat -- "$module/go.mod" "$module/go.sum" "$module/tools.go" && say "$package $version_symbol $cgo ${BUILD_FLAGS[*]}" && uname -m; } | sha256sum
+    local settings="$package $tags $cgo ${stamps[*]-} ${go_command[*]} ${BUILD_FLAGS[*]}"
+    { cat -- "$module/go.mod" "$module/go.sum" "$module"/*.go && say "$settings" && uname -m; } | sha256sum
 }
 
-# is_had: the program that was read last is there, built from these very files or taken from the user
+# is_had: the program that was read last is there by all its names, built from these very files or taken from the user
 is_had() {
-    local stamp=$TOOLS/stamps/$program
-    [[ -x $TOOLS/bin/$program && -f $stamp ]] || return 1
-    [[ $(<"$stamp") == "given "* || $(<"$stamp") == "built $(program_hash)" ]]
+    local one
+    for one in "${names[@]}"; do
+        is_given "$one" || { is_link "$one" && { is_given "$program" || is_built; }; } || return 1
+    done
 }
+
+read_stamp() { [[ -x $TOOLS/bin/$1 && -f $TOOLS/stamps/$1 ]] && say "$(<"$TOOLS/stamps/$1")"; }
+is_given() { [[ $(read_stamp "$1") == "given "* ]]; }
+is_built() { [[ $(read_stamp "$program") == "built $(program_hash)" ]]; }
+is_link() { [[ $TOOLS/bin/$1 -ef $TOOLS/bin/$program ]]; }
 
 has_programs() {
-    local description program module package version_symbol cgo seconds answers instead version ask
+    local description program module name version package tags cgo seconds answers instead extra stamps ask names go_command
     for description in "$CHECKOUT"/tools/*/*.program; do
         read_program "$description"
-        is_had || return 1
+        ! is_wanted || is_had || return 1
     done
 }
 
@@ -49,50 +67,63 @@ asked_version() {
     [[ $answer =~ $answers ]] && say "$answer"
 }
 
-# keep_program FILE STAMP: put FILE in its place in one step
+# keep_program FILE NAME STAMP: put FILE in its place in one step; it is what all other names of the program lead to that
+# have no file of their own
 keep_program() {
-    mkdir -p -- "$TOOLS/bin" "$TOOLS/stamps" && rm -f -- "$TOOLS/stamps/$program" &&
-        mv -f -- "$1" "$TOOLS/bin/$program" && say "$2" >"$TOOLS/stamps/$program"
+    local one
+    mkdir -p -- "$TOOLS/bin" "$TOOLS/stamps" && rm -f -- "$TOOLS/stamps/$2" &&
+        mv -f -- "$1" "$TOOLS/bin/$2" && say "$3" >"$TOOLS/stamps/$2" || return 1
+    [[ $2 == "$program" ]] || return 0
+    for one in "${names[@]}"; do
+        is_link "$one" || is_given "$one" || ln -sfn -- "$program" "$TOOLS/bin/$one" || return 1
+    done
 }
 
 # take_programs DIRECTORY: programs that the user already has
 take_programs() {
-    local description candidate answer taken=0 found
-    local program module package version_symbol cgo seconds answers instead version ask
+    local every one taken=0
+    local description program module name version package tags cgo seconds answers instead extra stamps ask names go_command
     for description in "$CHECKOUT"/tools/*/*.program; do
         read_program "$description"
-        found=''
-        for candidate in "$1/$program" "$1/$program-$(dpkg --print-architecture)" "$1/$program-$(uname -m)"; do
-            [[ ! -f $candidate ]] || { found=$candidate && break; }
+        mapfile -t every < <(printf '%s\n' "$program" "${names[@]}" | sort -u)
+        for one in "${every[@]}"; do
+            read_program "$description" "$one"
+            take_program "$1" && taken=$((taken + 1))
         done
-        [[ -n $found ]] || continue
-        if ! install -D -m 755 -- "$found" "$TOOLS/cache/$program" || ! answer=$(asked_version "$TOOLS/cache/$program"); then
-            complain "$program: $found is refused: it does not run here, or is not $program"
-            continue
-        fi
-        keep_program "$TOOLS/cache/$program" "given $answer"
-        say "$program: taken from $found: $answer"
-        taken=$((taken + 1))
     done
     ((taken)) || complain "--tools: nothing was taken from $1"
 }
 
+# take_program DIRECTORY: the one that was read last, by the name that it was read for
+take_program() {
+    local candidate found='' answer
+    for candidate in "$1/$name" "$1/$name-$(dpkg --print-architecture)" "$1/$name-$(uname -m)"; do
+        [[ ! -f $candidate ]] || { found=$candidate && break; }
+    done
+    [[ -n $found ]] || return 1
+    if ! install -D -m 755 -- "$found" "$TOOLS/cache/$name" || ! answer=$(asked_version "$TOOLS/cache/$name"); then
+        complain "$name: $found is refused: it does not run here, or is not $name"
+        return 1
+    fi
+    keep_program "$TOOLS/cache/$name" "$name" "given $answer" && say "$name: taken from $found: $answer"
+}
+
 build_programs() {
     local description go_program='' no_go='' failed=''
-    local program module package version_symbol cgo seconds answers instead version ask
+    local program module name version package tags cgo seconds answers instead extra stamps ask names go_command
     for description in "$CHECKOUT"/tools/*/*.program; do
         read_program "$description"
-        if is_had; then continue; fi
+        if ! is_wanted || is_had; then continue; fi
         [[ -n $go_program$no_go ]] || go_program=$(find_go) || no_go=1
         if [[ -n $no_go ]]; then
-            say "$program $version: not built (no Go $GO_AT_LEAST, and none to be had; log: $TOOLS/log/go.log); $instead"
+            say "$(program_title): not built (no Go $GO_AT_LEAST, and none to be had; log: $TOOLS/log/go.log); $instead"
             failed=1
         else
             build_program || failed=1
         fi
     done
     [[ -z $failed ]] || say "What was not built is tried again at the next start; ./utils/setup --quick puts an end to that"
-    # The build cache is large (1 GB): it goes when all is built, and serves the next try when something is not.
+    # The build cache is large (4 GB): it goes when all is built, and serves the next try when something is not.
     [[ -n $failed ]] || { chmod -R u+w -- "$TOOLS/cache" 2>/dev/null && rm -rf -- "$TOOLS/cache"; } || true
 }
 
@@ -100,26 +131,33 @@ build_programs() {
 build_program() {
     local log=$TOOLS/log/$program.log fresh=$TOOLS/cache/$program started=$SECONDS reason=''
     if [[ $cgo != 0 ]] && ! has_compiler && ! (ensure_packages gcc libc6-dev) 2>"$log"; then
-        say "$program $version: not built (no C compiler: sudo apt-get install gcc libc6-dev); $instead"
+        say "$(program_title): not built (no C compiler: sudo apt-get install gcc libc6-dev); $instead"
         return 1
     fi
-    say "$program $version: building (about $seconds s)"
-    if compile_program "$fresh" >"$log" 2>&1 && asked_version "$fresh" >>"$log" && keep_program "$fresh" "built $(program_hash)"; then
-        say "$program $version: built in $((SECONDS - started)) s"
+    say "$(program_title): building (about $seconds s)"
+    if compile_program "$fresh" >"$log" 2>&1 && asked_version "$fresh" >>"$log" && keep_program "$fresh" "$program" "built $(program_hash)"; then
+        say "$(program_title): built in $((SECONDS - started)) s"
     else
         reason=$(grep -vE '^(go: downloading|#|$)' "$log" | tail -n 1)
-        say "$program $version: not built (${reason:-what came out does not run}; log: $log); $instead"
+        say "$(program_title): not built (${reason:-what came out does not run}; log: $log); $instead"
         return 1
     fi
+}
+
+# `kubernetes v1.36.3 (kube-apiserver, kubectl)`: what the program that was read last is in a set-up's lines
+program_title() {
+    local list
+    printf -v list '%s, ' "${names[@]}"
+    if [[ ${names[*]} == "$program" ]]; then say "$program $version"; else say "$program $version (${list%, })"; fi
 }
 
 has_compiler() { gcc -E -xc - <<<'#include <stdlib.h>' >/dev/null 2>&1; }
 
 compile_program() (
-    local flags='-s -w'
-    [[ -z $version_symbol ]] || flags+=" -X $version_symbol=$version"
+    local flags='-s -w' stamp
+    for stamp in ${stamps[@]+"${stamps[@]}"}; do flags+=" -X $stamp"; done
     mkdir -p -- "$TOOLS/cache" && tame_go && cd -- "$module" || exit 1
-    CGO_ENABLED=$cgo exec "$go_program" build -ldflags "$flags" -o "$1" "$package"
+    CGO_ENABLED=$cgo exec "$go_program" "${go_command[@]}" ${tags:+-tags "$tags"} -ldflags "$flags" -o "$1" "$package"
 )
 
 # What says where Go downloads from is kept, be it in the environment or written by `go env -w`; everything else that a

@@ -12,8 +12,8 @@ from knetsim.cli.terminal import Output, print_json
 from knetsim.system.programs import PROGRAMS, read_programs
 
 #: those whose version decides what a simulation does
-_PROGRAMS = ("etcd", "flanneld", "flannel", "bridge", "host-local", "nft", "ip", "nginx", "kube-apiserver", "coredns",
-             "skrouterd")  # fmt: skip
+_PROGRAMS = ("etcd", "flanneld", "flannel", "bridge", "host-local", "nft", "ip", "nginx", "kube-apiserver", "kubectl",
+             "agnhost", "coredns", "skrouterd")  # fmt: skip
 
 
 def version(output: Output = "table", file: IO[str] | None = None) -> None:

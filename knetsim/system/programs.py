@@ -80,6 +80,7 @@ def _package(package: str) -> str:
 _SETUP = "./utils/setup"
 _LATER = "nothing to do: the version of knetsim that uses it brings it"
 _CNI_PACKAGE = "containernetworking-plugins"
+_EMBEDDED = "the embedded control plane takes its place: no Deployments and their kin, no kubectl"
 _NATIVE = "pods are wired natively (cni: native)"
 
 
@@ -111,11 +112,12 @@ _ALL = (
     _debian("conntrack", "optional", "conntrack", "connections cannot be listed"),
     _debian("busybox", "optional", "busybox", "pods have no small web server", ""),
     _debian("nginx", "later", "nginx-light", "no ingress", "-v"),
-    _built("kube-apiserver", "later", "no real control plane", "--version"),
-    _built("kube-controller-manager", "later", "no real control plane", "--version"),
-    _built("kube-scheduler", "later", "no real control plane", "--version"),
-    _built("kube-proxy", "later", "no real kube-proxy", "--version"),
-    _built("kubectl", "later", "no kubectl", "version", "--client"),
+    _built("kube-apiserver", "optional", _EMBEDDED, "--version"),
+    _built("kube-controller-manager", "optional", _EMBEDDED, "--version"),
+    _built("kube-scheduler", "optional", _EMBEDDED, "--version"),
+    _built("kubectl", "optional", "no kubectl at the prompt, and no `knetsim kubectl`", "version", "--client"),
+    _built("agnhost", "optional", "the image agnhost cannot be pulled", "--version"),
+    _built("kube-proxy", "optional", "no real kube-proxy (proxy: kube-proxy)", "--version"),
     _built("coredns", "later", "no real cluster DNS", "-version"),
     _built("skrouterd", "later", "no real Skupper router", "--version"),
 )

@@ -64,5 +64,14 @@ def test_set_up_brings_the_packages_and_programs_that_knetsim_looks_for() -> Non
     assert listed is not None
     packages = {name for word in re.sub(r"#.*|'", "", listed[1]).split() for name in word.split("|")}
     assert {program.package for program in PROGRAMS.values() if program.package} <= packages
-    built = {description.stem for description in (ROOT / "tools").glob("*/*.program")}
+    built = {name for description in (ROOT / "tools").glob("*/*.program") for name in read_names(description)}
     assert built == {name for name, program in PROGRAMS.items() if not program.package and program.need != "later"}
+
+
+def read_names(description: Path) -> list[str]:
+    """By which names the program that set-up builds is called; none if it is utils/conformance that wants it."""
+    text = description.read_text()
+    if re.search("^extra=", text, re.MULTILINE):
+        return []
+    listed = re.search(r"^names=\((.*)\)", text, re.MULTILINE)
+    return listed[1].split() if listed else [description.stem]

@@ -23,8 +23,16 @@ case ${0##*/} in
     flanneld*) echo v0.0.1 ;;
     flannel*) echo 'CNI flannel plugin v0.0.1' >&2 ;;
     cnitool*) echo 'cnitool: Add, check' && exit 1 ;;
+    kubernetes*|kube-*) echo 'Kubernetes v0.0.1' ;;
+    kubectl*) echo 'Client Version: v0.0.1' ;;
+    agnhost*) echo 'app version 0.0.1' ;;
+    e2e.test*) echo v0.0.1 ;;
+    ginkgo*) echo 'Ginkgo Version 0.0.1' ;;
 esac
 """
+#: what a set-up builds, and the names that one of them has besides its own
+BUILT = ["agnhost", "cnitool", "flannel", "flanneld", "kubernetes"]
+KUBERNETES = ["kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl"]
 # Answers like go, writes down how it was called, and makes a program that answers like the real one.
 FAKE_GO = f"""#!/bin/bash
 if [[ $1 == env ]]; then
@@ -275,14 +283,30 @@ def test_without_root_the_missing_packages_are_named() -> None:
 @pytest.mark.parametrize("description", DESCRIPTIONS, ids=lambda path: path.stem)
 def test_versions_and_checksums_are_in_the_repository(description: Path) -> None:
     said = dict(re.findall(r"^(\w+)=(.*?)(?: #.*)?$", description.read_text(), re.MULTILINE))
-    required = re.search(r"^require (\S+) (v\S+)$", (description.parent / "go.mod").read_text(), re.MULTILINE)
+    requirements = (description.parent / "go.mod").read_text()
+    required = re.search(r"^require (\S+) (v\S+)$", requirements, re.MULTILINE)
     assert required is not None
     module, version = required.groups()
-    assert said["package"].startswith(module)
-    assert f'import _ "{said["package"]}"' in (description.parent / "tools.go").read_text()
+    if said["package"] == ".":
+        assert f'"{module}/' in (description.parent / "main.go").read_text()
+    else:
+        assert f'_ "{said["package"]}"' in (description.parent / "tools.go").read_text()
+        assert any(
+            said["package"].startswith(one) for one in re.findall(r"^(?:require|\t)\s*(\S+) v", requirements, re.M)
+        )
     checksums = (description.parent / "go.sum").read_text().splitlines()
     assert any(line.startswith(f"{module} {version} h1:") for line in checksums)
-    assert {"seconds", "ask", "answers", "instead"} <= said.keys()
+    assert {"seconds", "instead"} <= said.keys()
+
+
+def test_staging_modules_are_those_of_the_release() -> None:
+    """Kubernetes' go.mod replaces each by a directory of its repository, of the release's version, 0 for the 1."""
+    text = (ROOT / "tools/kubernetes/go.mod").read_text()
+    release = re.search(r"^require k8s.io/kubernetes v1(\S+)$", text, re.MULTILINE)
+    assert release is not None
+    replaced = re.findall(r"^\t(\S+) => (\S+) v0(\S+)$", text, re.MULTILINE)
+    assert len(replaced) > 30
+    assert all(old == new and version == release[1] for old, new, version in replaced)
 
 
 def test_one_go_version_everywhere() -> None:
@@ -310,8 +334,8 @@ def go_calls(fake_bin: Path) -> list[str]:
 
 def test_programs_are_built_once_and_again_when_their_module_changes(checkout: Path, fake_bin: Path) -> None:
     said = build(checkout, fake_bin)
-    assert sum(" built in " in line for line in said) == 3
-    assert sorted(path.name for path in (checkout / ".tools/bin").iterdir()) == ["cnitool", "flannel", "flanneld"]
+    assert sum(" built in " in line for line in said) == len(BUILT)
+    assert sorted(path.name for path in (checkout / ".tools/bin").iterdir()) == sorted(BUILT + KUBERNETES)
     assert not (checkout / ".tools/cache").exists()
     calls = len(go_calls(fake_bin))
     assert build(checkout, fake_bin) == ["everything is set up"]
@@ -326,12 +350,60 @@ def test_programs_are_built_once_and_again_when_their_module_changes(checkout: P
 def test_programs_are_built_stripped_stamped_and_free_of_the_shells_settings(checkout: Path, fake_bin: Path) -> None:
     build(checkout, fake_bin, GOFLAGS="-tags=odd", GOOS="plan9", GOPROXY="proxy.test", CGO_ENABLED="7", GOROOT="/no")
     calls = go_calls(fake_bin)
-    assert len(calls) == 6
+    assert len(calls) == 2 * len(BUILT)
     flanneld = next(line for line in calls if line.endswith(" github.com/flannel-io/flannel"))
     assert "-s -w -X github.com/flannel-io/flannel/pkg/version.Version=v0.28.4 " in flanneld
     flags = "GOFLAGS=-trimpath -buildvcs=false -mod=readonly -modcacherw GOOS= GOPROXY=proxy.test"
     assert calls[calls.index(flanneld) + 1] == f"CGO_ENABLED=1 {flags}"
-    assert calls.count(f"CGO_ENABLED=0 {flags}") == 2
+    assert calls.count(f"CGO_ENABLED=0 {flags}") == len(BUILT) - 1
+
+
+def test_kubernetes_is_built_as_its_release_script_builds_it(checkout: Path, fake_bin: Path) -> None:
+    build(checkout, fake_bin)
+    call_of = next(line for line in go_calls(fake_bin) if line.startswith("build ") and line.endswith(" ."))
+    assert "-tags selinux,notest,grpcnotrace" in call_of
+    for symbols in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
+        for stamp in ("gitVersion=v1.36.3", "gitMajor=1", "gitMinor=36", "gitTreeState=clean"):
+            assert f" -X {symbols}.{stamp} " in call_of
+
+
+def test_one_binary_has_several_names(checkout: Path, fake_bin: Path) -> None:
+    build(checkout, fake_bin)
+    programs = checkout / ".tools/bin"
+    assert {os.readlink(programs / name) for name in KUBERNETES} == {"kubernetes"}
+    (programs / "kubectl").unlink()
+    assert any("kubernetes v1.36.3 (" in line and " built in " in line for line in build(checkout, fake_bin))
+    assert os.readlink(programs / "kubectl") == "kubernetes"
+
+
+def test_what_kubernetes_publishes_is_taken_in_place_of_ours(checkout: Path, fake_bin: Path, tmp_path: Path) -> None:
+    for name in KUBERNETES:
+        write_program(tmp_path / "mine" / name, FAKE_PROGRAM)
+    said = build(checkout, fake_bin, "--tools", str(tmp_path / "mine"))
+    assert f"kubectl: taken from {tmp_path}/mine/kubectl: Client Version: v0.0.1" in said
+    assert not any("kubernetes v1.36.3" in line for line in said), "nothing is left to build of it"
+    assert not (checkout / ".tools/bin/kubernetes").exists()
+    assert build(checkout, fake_bin) == ["everything is set up"]
+
+
+def test_one_of_several_names_can_be_the_users(checkout: Path, fake_bin: Path, tmp_path: Path) -> None:
+    write_program(tmp_path / "mine/kubectl", FAKE_PROGRAM + "# mine\n")
+    for _ in "before it is built", "after":
+        build(checkout, fake_bin, "--tools", str(tmp_path / "mine"))
+        assert (checkout / ".tools/bin/kubectl").read_text().endswith("# mine\n")
+        assert os.readlink(checkout / ".tools/bin/kube-proxy") == "kubernetes"
+    assert build(checkout, fake_bin) == ["everything is set up"]
+
+
+def test_the_end_to_end_suite_is_built_when_it_is_wanted(checkout: Path, fake_bin: Path) -> None:
+    build(checkout, fake_bin)
+    said = build(checkout, fake_bin, "--conformance")
+    assert [line.split()[0] for line in said if " built in " in line] == ["e2e.test", "ginkgo"]
+    assert any(
+        line.startswith("test -c ") and line.endswith(" k8s.io/kubernetes/test/e2e") for line in go_calls(fake_bin)
+    )
+    assert build(checkout, fake_bin, "--again", "--conformance") == []
+    assert build(checkout, fake_bin, "--again") == []
 
 
 def test_a_program_that_cannot_be_built_is_said_in_a_line_and_tried_again(checkout: Path, fake_bin: Path) -> None:
@@ -343,7 +415,7 @@ def test_a_program_that_cannot_be_built_is_said_in_a_line_and_tried_again(checko
     assert said[1].endswith("; knetsim's embedded agent does its work")
     assert not (checkout / ".tools/bin").exists()
     broken.unlink()
-    assert sum(" built in " in line for line in build(checkout, fake_bin)) == 3
+    assert sum(" built in " in line for line in build(checkout, fake_bin)) == len(BUILT)
 
 
 def test_programs_of_the_user_are_taken_if_they_answer(checkout: Path, fake_bin: Path, tmp_path: Path) -> None:
@@ -355,7 +427,7 @@ def test_programs_of_the_user_are_taken_if_they_answer(checkout: Path, fake_bin:
     assert f"flanneld: taken from {mine}/flanneld: v0.0.1" in said
     assert f"flannel: taken from {mine}/flannel-{os.uname().machine}: CNI flannel plugin v0.0.1" in said
     assert f"cnitool: {mine}/cnitool is refused: it does not run here, or is not cnitool" in said
-    assert [line.split()[0] for line in said if " built in " in line] == ["cnitool"]
+    assert [line.split()[0] for line in said if " built in " in line] == ["cnitool", "agnhost", "kubernetes"]
     with (checkout / "tools/flannel/go.sum").open("a") as sums:
         sums.write("changed\n")
     assert build(checkout, fake_bin) == ["everything is set up"], "what the user gave stays"
