@@ -2,13 +2,15 @@
 
     pod ── eth0 ── veth ── cni0 ─────────┐            ┌───────── cni0 ── veth ── eth0 ── pod
      pod/                                │            │
+                                    nft table         │            services/  (a VIP becomes the address of a pod)
+                                         │            │
                                     flannel.100   flannel.100      overlay/   (VXLAN, or a route with host-gw)
                                          │            │
                                     C0w1-eth0 ── C0s0 ── C0w2-eth0       underlay.py
 
-A packet between pods of one worker turns back at cni0. One to the outside leaves cni0 for the worker's own interface
-and gets
-the worker's address (overlay/masquerade.py).
+A packet between pods of one worker turns back at cni0. One to a VIP is sent on to a pod by its first worker, before it
+is routed. One to the outside leaves cni0 for the worker's own interface and gets the worker's address
+(overlay/masquerade.py).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 #: the stops in the order in which a packet from a pod passes them: (stop, module)
 PATH: tuple[tuple[str, str], ...] = (
     ("pod", "knetsim.dataplane.pod"),
+    ("services", "knetsim.dataplane.services"),
     ("overlay", "knetsim.dataplane.overlay"),
     ("underlay", "knetsim.dataplane.underlay"),
 )

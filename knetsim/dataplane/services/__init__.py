@@ -1,0 +1,33 @@
+"""Services: from a VIP to one of its pods, by one nft table `knetsim-services` per worker, as kube-proxy does it.
+
+What kube-proxy does, in its mode nftables (pkg/proxy/nftables/README.md). It rewrites the address of a connection's
+first packet and leaves the rest to connection tracking:
+
+    hook          priority  why there
+    prerouting    dstnat    from pods and from other machines: before routing, since the backend decides the way
+    output        -100      from the worker's own processes
+    postrouting   srcnat    masquerade: only now it is known by which interface the packet leaves
+    input, forward, output  filter   after the VIPs with backends were rewritten: what still goes to a VIP is refused
+
+A map leads from address, protocol and port to the chain of the Service's port, which draws a backend by lot. It is
+masqueraded when the answer would not come back by itself: from outside the pod network, a pod that reaches itself,
+NodePorts. Nobody answers for a Service without backends, or for a port it does not have, so both are refused at once;
+an address that no Service has is dropped.
+
+What ours does: the same hooks, priorities, maps and decisions (`choose.py` has its choice of backends, with traffic
+policies, hints and endings), so that workers with either serve one cluster.
+How it differs: a chain per backend, where kube-proxy has one only for sessionAffinity, so that each counts its
+connections; readable names without a hash; a pod that reaches itself is recognised in its backend's chain instead of a
+set, so that all workers have the same text; the mark 0x4000 is the same. loadBalancerSourceRanges and health check
+ports are not here yet.
+
+    ports.py   what a Service is, as data          rules.py   its chains and elements       (pure)
+    choose.py  which backends a worker uses (pure)  table.py   the table, and changes of it  (pure)
+    worker.py  one worker's kernel: one transaction per change   drift.py  was it changed by hand?
+    host.py    bridged frames, a route             counters.py  connections per Service and backend
+
+Commands: `C0w1 nft list table ip knetsim-services`, `C0w1 nft list map ip knetsim-services service-ips`,
+`C0w1 nft list chain ip knetsim-services service/default/kubernetes/tcp/443`, `knetsim status services`.
+Cost on two cores: a Service with two backends is 3 chains and about 0.25 ms of a worker's first full table; one changed
+backend 1 to 2 ms, with ten Services or a thousand.
+"""

@@ -1,0 +1,150 @@
+"""The chains and elements of one Service; pure.
+
+    service-ips:  100.64.0.9 . tcp . 80 : goto service/default/web/tcp/80
+    chain service/default/web/tcp/80:                       one of the backends, by lot
+        numgen random mod 2 vmap { 0 : goto endpoint/default/web/tcp/80/11.15.64.2/8080, 1 : goto endpoint/… }
+    chain endpoint/default/web/tcp/80/11.15.64.2/8080:
+        ip saddr 11.15.64.2 meta mark set …                 a pod that reaches itself: masqueraded
+        meta l4proto tcp counter dnat to 11.15.64.2:8080
+
+`local/…` is the chain of the worker's own backends, for traffic policies, `external/…` what NodePorts and external
+addresses pass before, `affinity/…` the set of the clients that stay with a backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from knetsim.dataplane.services.choose import Choice, choose_backends
+from knetsim.dataplane.services.ports import Backend, ServicePlace, ServicePort
+from knetsim.dataplane.services.table import (
+    CLUSTER_IPS,
+    MARK_RULE,
+    NO_ENDPOINT_NODE_PORTS,
+    NO_ENDPOINT_SERVICES,
+    REJECT,
+    SERVICE_IPS,
+    SERVICE_NODE_PORTS,
+    Element,
+    Rules,
+)
+
+_REFUSED = f"goto {REJECT}"
+
+
+def build_service(ports: Iterable[ServicePort], place: ServicePlace) -> Rules:
+    """What the ports of one Service have in the table of the worker `place`."""
+    chains: dict[str, tuple[str, ...]] = {}
+    elements: dict[Element, tuple[str, str]] = {}
+    sets: dict[str, str] = {}
+    for port in ports:
+        choice = choose_backends(port, place)
+        elements[Element(CLUSTER_IPS, str(port.cluster_ip))] = ("", "")
+        elements |= _internal_elements(port, choice)
+        elements |= _external_elements(port, choice)
+        if choice.anywhere:
+            chains |= _build_chains(port, choice, place)
+        if port.affinity_seconds is not None:
+            definition = f"type ipv4_addr; flags dynamic,timeout; timeout {port.affinity_seconds}s;"
+            sets |= {_affinity(port, backend): definition for backend in choice.all}
+    return Rules(chains, elements, sets)
+
+
+def depends_on_worker(ports: Iterable[ServicePort]) -> bool:
+    """Whether `build_service` says different things on different workers."""
+    return any(port.uses_local or any(backend.zones or backend.nodes for backend in port.backends) for port in ports)
+
+
+def _name(kind: str, port: ServicePort) -> str:
+    return f"{kind}/{port.path}"
+
+
+def _endpoint(port: ServicePort, backend: Backend) -> str:
+    return f"endpoint/{port.path}/{backend.address}/{backend.port}"
+
+
+def _affinity(port: ServicePort, backend: Backend) -> str:
+    return f"affinity/{port.path}/{backend.address}/{backend.port}"
+
+
+# --- who leads there --------------------------------------------------------------------------------------------------
+
+
+def _internal_elements(port: ServicePort, choice: Choice) -> dict[Element, tuple[str, str]]:
+    key = f"{port.cluster_ip} . {port.protocol} . {port.port}"
+    if port.internal_local:
+        reachable, chain = bool(choice.local), "local"
+    else:
+        reachable, chain = bool(choice.cluster), "service"
+    if reachable:
+        return {Element(SERVICE_IPS, key): (f"goto {_name(chain, port)}", "")}
+    return {Element(NO_ENDPOINT_SERVICES, key): ("drop" if choice.anywhere else _REFUSED, _comment(port))}
+
+
+def _external_elements(port: ServicePort, choice: Choice) -> dict[Element, tuple[str, str]]:
+    """Of NodePort and external addresses. Without backends here, pods and the worker still get through: what does not
+    is dropped, as by a load balancer that sends nothing here."""
+    found: dict[Element, tuple[str, str]] = {}
+    reachable = bool(choice.local if port.external_local else choice.cluster)
+    keys = [
+        (SERVICE_IPS, NO_ENDPOINT_SERVICES, f"{address} . {port.protocol} . {port.port}")
+        for address in port.external_ips
+    ]
+    if port.node_port:
+        keys.append((SERVICE_NODE_PORTS, NO_ENDPOINT_NODE_PORTS, f"{port.protocol} . {port.node_port}"))
+    for by, without, key in keys:
+        if choice.anywhere:
+            found[Element(by, key)] = (f"goto {_name('external', port)}", "")
+        if not reachable:
+            found[Element(without, key)] = ("drop" if choice.anywhere else _REFUSED, _comment(port))
+    return found
+
+
+def _comment(port: ServicePort) -> str:
+    return port.path
+
+
+# --- where it goes ----------------------------------------------------------------------------------------------------
+
+
+def _build_chains(port: ServicePort, choice: Choice, place: ServicePlace) -> dict[str, tuple[str, ...]]:
+    chains = {_endpoint(port, backend): _endpoint_rules(port, backend) for backend in choice.all}
+    if choice.cluster:
+        chains[_name("service", port)] = _spread_rules(port, choice.cluster)
+    if choice.local:
+        chains[_name("local", port)] = _spread_rules(port, choice.local)
+    if port.is_external:
+        chains[_name("external", port)] = _external_rules(port, choice, place)
+    return chains
+
+
+def _endpoint_rules(port: ServicePort, backend: Backend) -> tuple[str, ...]:
+    hairpin = f'ip saddr {backend.address} {MARK_RULE} comment "to itself"'
+    sticky = [f"update @{_affinity(port, backend)} {{ ip saddr }}"] if port.affinity_seconds is not None else []
+    return (hairpin, *sticky, f"meta l4proto {port.protocol} counter dnat to {backend}")
+
+
+def _spread_rules(port: ServicePort, backends: Sequence[Backend]) -> tuple[str, ...]:
+    sticky = []
+    if port.affinity_seconds is not None:
+        sticky = [f"ip saddr @{_affinity(port, backend)} goto {_endpoint(port, backend)}" for backend in backends]
+    lots = ", ".join(f"{number} : goto {_endpoint(port, backend)}" for number, backend in enumerate(backends))
+    return (*sticky, f"numgen random mod {len(backends)} vmap {{ {lots} }}")
+
+
+def _external_rules(port: ServicePort, choice: Choice, place: ServicePlace) -> tuple[str, ...]:
+    """From outside: masqueraded, as the backend may be on another worker; with the policy Local the client's address is
+    kept, and pods and the worker itself are served as through the ClusterIP."""
+    if not port.external_local:
+        return (f'{MARK_RULE} comment "masquerade"', f"goto {_name('service', port)}")
+    rules = []
+    if choice.cluster:
+        everywhere = f"goto {_name('service', port)}"
+        rules += [
+            f'ip saddr {place.pod_network} {everywhere} comment "pods go to any worker"',
+            f'fib saddr type local {MARK_RULE} comment "masquerade the worker itself"',
+            f'fib saddr type local {everywhere} comment "so does the worker itself"',
+        ]
+    if choice.local:
+        rules.append(f"goto {_name('local', port)}")
+    return tuple(rules)

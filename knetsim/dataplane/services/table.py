@@ -1,0 +1,222 @@
+"""The nft table of a worker's Services: the part that is always there, and the text of a change; pure.
+
+What every Service adds is a `Rules`: chains, elements of the maps, sets for affinity. A change is the difference of two
+of them, and the text of many differences is one transaction.
+
+Each form of command is the one with which libnftables 1.0.6 reads least from the kernel: for `add rule` and
+`add element` it lists every chain of the table first (7 ms with 1000 Services of two backends), for `add chain` with
+its rules in a block and for `add map` with its elements it does not (0.1 ms), and the kernel takes both also where
+chain and map exist. Only deleting lists everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+from knetsim.dataplane.services.ports import ServicePlace
+
+TABLE = "knetsim-services"
+#: kube-proxy's, so that whatever knows one knows the other (overlay/masquerade.py does)
+MASQUERADE_MARK = 0x4000
+
+#: the named sets and maps in which Services have elements, each with its definition; counters count connections
+CLUSTER_IPS = "cluster-ips"
+SERVICE_IPS = "service-ips"
+SERVICE_NODE_PORTS = "service-nodeports"
+NO_ENDPOINT_SERVICES = "no-endpoint-services"
+NO_ENDPOINT_NODE_PORTS = "no-endpoint-nodeports"
+_BY_ADDRESS = "type ipv4_addr . inet_proto . inet_service : verdict; counter;"
+_BY_PORT = "type inet_proto . inet_service : verdict; counter;"
+SETS: Mapping[str, tuple[str, str]] = {
+    CLUSTER_IPS: ("set", "type ipv4_addr;"),
+    SERVICE_IPS: ("map", _BY_ADDRESS),
+    SERVICE_NODE_PORTS: ("map", _BY_PORT),
+    NO_ENDPOINT_SERVICES: ("map", _BY_ADDRESS),
+    NO_ENDPOINT_NODE_PORTS: ("map", _BY_PORT),
+}
+_SET_COMMENTS = {
+    CLUSTER_IPS: "ClusterIPs of all Services",
+    SERVICE_IPS: "VIPs and external addresses, to the chain of their port",
+    SERVICE_NODE_PORTS: "NodePorts, to the chain of their port",
+    NO_ENDPOINT_SERVICES: "addresses of Services without a backend",
+    NO_ENDPOINT_NODE_PORTS: "NodePorts of Services without a backend",
+}
+REJECT = "reject-chain"
+MARK_RULE = f"meta mark set meta mark | {MASQUERADE_MARK:#x}"
+
+
+class Element(NamedTuple):
+    """A key in one of the SETS: `service-ips`, `100.64.0.1 . tcp . 443`."""
+
+    set: str
+    key: str
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """What one Service has in the table. Compared by identity: who makes new ones from the same input has a change.
+
+    `chains`: name → rules, those that are gone to first. `elements`: → (verdict, or nothing in a set; comment).
+    `sets`: affinity sets, name → definition.
+    """
+
+    chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    elements: Mapping[Element, tuple[str, str]] = field(default_factory=dict)
+    sets: Mapping[str, str] = field(default_factory=dict)
+
+
+_NOTHING = Rules()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What leads from one `Rules` to another, in the order in which the kernel takes it. `retired` chains are empty
+    afterwards, and to be deleted later."""
+
+    removed_elements: tuple[Element, ...]
+    flushed: tuple[str, ...]
+    removed_sets: tuple[str, ...]
+    added_sets: tuple[str, ...]
+    added_chains: tuple[str, ...]
+    added_elements: tuple[tuple[str, str], ...]
+    retired: tuple[str, ...]
+    chains: tuple[str, ...]
+
+
+# --- the part that is always there ------------------------------------------------------------------------------------
+
+
+def build_base_chains(place: ServicePlace) -> dict[str, tuple[str, ...]]:
+    """The chains that every worker has, name → lines; a base chain's first line is its hook."""
+    services = [
+        f'ip daddr @{CLUSTER_IPS} ip saddr != {place.pod_network} {MARK_RULE} comment "from outside the pod network"',
+        f"ip daddr . meta l4proto . th dport vmap @{SERVICE_IPS}",
+        f"ip daddr @nodeport-ips meta l4proto . th dport vmap @{SERVICE_NODE_PORTS}",
+    ]
+    masquerading = [
+        f"meta mark & {MASQUERADE_MARK:#x} != 0 meta mark set meta mark ^ {MASQUERADE_MARK:#x} masquerade fully-random"
+    ]
+    if place.routed is not None:
+        masquerading.append(
+            f"ct status dnat ip saddr {place.routed} ip daddr {place.routed} masquerade fully-random "
+            'comment "no br_netfilter: the answer must come back this way"'
+        )
+    return {
+        "services": tuple(services),
+        "masquerading": tuple(masquerading),
+        REJECT: ("reject",),
+        "no-endpoints-check": (f"ip daddr . meta l4proto . th dport vmap @{NO_ENDPOINT_SERVICES}",),
+        "nodeports-check": (f"ip daddr @nodeport-ips meta l4proto . th dport vmap @{NO_ENDPOINT_NODE_PORTS}",),
+        "cluster-ips-check": (
+            f'ip daddr @{CLUSTER_IPS} reject comment "a port that the Service does not have"',
+            f'ip daddr {place.service_network} drop comment "no Service has this address"',
+        ),
+        "nat-prerouting": ("type nat hook prerouting priority dstnat; policy accept;", "jump services"),
+        "nat-output": ("type nat hook output priority -100; policy accept;", "jump services"),
+        "nat-postrouting": ("type nat hook postrouting priority srcnat; policy accept;", "jump masquerading"),
+        "filter-input": (
+            "type filter hook input priority filter; policy accept;",
+            "ct state new jump nodeports-check",
+            "ct state new jump no-endpoints-check",
+        ),
+        "filter-forward": _filter_chain("forward"),
+        "filter-output": _filter_chain("output"),
+    }
+
+
+def _filter_chain(hook: str) -> tuple[str, ...]:
+    return (
+        f"type filter hook {hook} priority filter; policy accept;",
+        "ct state new jump no-endpoints-check",
+        "ct state new jump cluster-ips-check",
+    )
+
+
+def build_base(place: ServicePlace) -> str:
+    """The nft text of the table without any Service."""
+    lines = [f"table ip {TABLE} {{", '\tcomment "Services: from their addresses to their pods"']
+    for name, (kind, definition) in SETS.items():
+        lines += [f"\t{kind} {name} {{", f"\t\t{definition}", f'\t\tcomment "{_SET_COMMENTS[name]}"', "\t}"]
+    lines += ["\tset nodeport-ips {", "\t\ttype ipv4_addr;", f"\t\telements = {{ {place.address} }}", "\t}"]
+    for chain, rules in build_base_chains(place).items():
+        lines += [f"\tchain {chain} {{", *(f"\t\t{rule}" for rule in rules), "\t}"]
+    return "\n".join([*lines, "}", ""])
+
+
+def build_no_services() -> str:
+    """The nft text that takes the table away; also where there is none."""
+    return f"table ip {TABLE}\ndelete table ip {TABLE}\n"
+
+
+# --- changes ----------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8192)
+def build_difference(before: Rules | None, after: Rules | None) -> Difference:
+    """What leads from `before` to `after`; remembered, since most workers have the same."""
+    old, new = before or _NOTHING, after or _NOTHING
+    changed = {name for name, rules in new.chains.items() if old.chains.get(name) != rules}
+    gone = tuple(name for name in old.chains if name not in new.chains)
+    removed = tuple(element for element, value in old.elements.items() if new.elements.get(element) != value)
+    added = [element for element, value in new.elements.items() if old.elements.get(element) != value]
+    return Difference(
+        removed_elements=removed,
+        flushed=(*gone, *(name for name in old.chains if name in changed)),
+        removed_sets=tuple(name for name, text in old.sets.items() if new.sets.get(name) != text),
+        added_sets=tuple(
+            f"add set ip {TABLE} {name} {{ {text} }}" for name, text in new.sets.items() if old.sets.get(name) != text
+        ),
+        added_chains=tuple(
+            f"add chain ip {TABLE} {name} {{ {'; '.join(rules)}; }}"
+            for name, rules in new.chains.items()
+            if name in changed
+        ),
+        added_elements=tuple((element.set, _element_text(element, *new.elements[element])) for element in added),
+        retired=gone,
+        chains=tuple(new.chains),
+    )
+
+
+def _element_text(element: Element, verdict: str, comment: str) -> str:
+    text = f'{element.key} comment "{comment}"' if comment else element.key
+    return f"{text} : {verdict}" if verdict else text
+
+
+def build_changes(differences: Iterable[Difference]) -> str:
+    """The text that carries out many differences; empty when they change nothing.
+
+    What goes is first, for all Services, so that an address can pass from one to another in one transaction.
+    """
+    todo = list(differences)
+    lines = [
+        f"delete element ip {TABLE} {name} {{ {', '.join(keys)} }}"
+        for name, keys in _by_set((element.set, element.key) for each in todo for element in each.removed_elements)
+    ]
+    lines += [f"flush chain ip {TABLE} {name}" for each in todo for name in each.flushed]
+    lines += [f"delete set ip {TABLE} {name}" for each in todo for name in each.removed_sets]
+    lines += [text for each in todo for text in each.added_sets]
+    lines += [text for each in todo for text in each.added_chains]
+    for name, texts in _by_set(entry for each in todo for entry in each.added_elements):
+        kind, definition = SETS[name]
+        lines.append(f"add {kind} ip {TABLE} {name} {{ {definition} elements = {{ {', '.join(texts)} }}; }}")
+    return "\n".join([*lines, ""]) if lines else ""
+
+
+def _by_set(entries: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = {}
+    for name, text in entries:
+        found.setdefault(name, []).append(text)
+    return list(found.items())
+
+
+def build_deletion(chains: Iterable[str]) -> str:
+    """The text that deletes retired chains."""
+    return "".join(f"delete chain ip {TABLE} {name}\n" for name in chains)
+
+
+def build_table(place: ServicePlace, services: Iterable[Rules]) -> str:
+    """The text that makes the whole table, in place of the one that may be there, in one transaction."""
+    return build_no_services() + build_base(place) + build_changes(build_difference(None, rules) for rules in services)

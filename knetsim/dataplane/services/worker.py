@@ -1,0 +1,127 @@
+"""The Services in one worker's kernel: what is wanted, what was applied, and the transaction between the two.
+
+A change of Services is one transaction that holds only what changed. When one fails, or somebody else has changed the
+table, the whole table is made anew, again in one transaction, so there is no moment without it; counters and affinity
+then begin anew.
+
+A chain that nothing goes to any more is emptied at once and deleted later: kernels before 6.2 go on counting the map's
+element that led to it for a moment, and refuse (kube-proxy waits likewise).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from knetsim.dataplane.services.drift import find_drift
+from knetsim.dataplane.services.ports import ServicePlace
+from knetsim.dataplane.services.table import Rules, build_changes, build_deletion, build_difference, build_table
+from knetsim.errors import KnetsimError
+from knetsim.system.netfilter import RuleGeneration
+from knetsim.system.netns import Namespaces
+from knetsim.system.nft import Nft
+
+#: seconds until retired chains are deleted, many at once
+RETIRED_SECONDS = 5.0
+_OLD_ENOUGH = 1.0
+
+
+class WorkerServices:
+    """The table of one worker; used by one thread at a time."""
+
+    def __init__(
+        self, namespaces: Namespaces, place: ServicePlace, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.place = place
+        self._clock = clock
+        self._nft = Nft(namespaces)
+        self._generation = RuleGeneration(namespaces)
+        self._applied: dict[str, Rules] = {}
+        self._retired: dict[str, float] = {}
+        self._whole = True  # the next transaction makes the whole table
+        self._seen: int | None = None  # the ruleset's generation after our last change; None: somebody else's came in
+        self.transactions = 0
+
+    def close(self) -> None:
+        """Let go of sockets; the rules stay, as kube-proxy's do. Twice is once."""
+        self._nft.close()
+        self._generation.close()
+
+    @property
+    def nft(self) -> Nft:
+        """The context in the worker, for those who read counters."""
+        return self._nft
+
+    def applied(self, key: str) -> Rules | None:
+        """What the kernel has of the Service `key`, or None."""
+        return None if self._whole else self._applied.get(key)
+
+    def apply(self, desired: Mapping[str, Rules], changed: Iterable[str]) -> float | None:
+        """Have the Services `changed` as `desired` says; CommandError, and the next time all of them.
+
+        Returns the seconds after which it wants to be called again, if it does.
+        """
+        try:
+            if self._whole:
+                self._apply_all(desired)
+            else:
+                self._apply_changes(desired, changed)
+            self._delete_retired()
+        except KnetsimError:
+            self._whole = True
+            raise
+        return RETIRED_SECONDS if self._retired else None
+
+    def find_drift(self) -> str:
+        """What somebody has changed in the table, in words; the next `apply` makes it whole. Costs nothing when nobody
+        has changed any rule in the worker."""
+        if self._whole:
+            return ""
+        now = self._generation.read()
+        if now == self._seen:
+            return ""
+        drift = find_drift(self._nft, self.place, self._applied.values(), self._retired)
+        self._whole = bool(drift)
+        self._seen = now
+        return drift
+
+    def _apply_all(self, desired: Mapping[str, Rules]) -> None:
+        self._commit(build_table(self.place, desired.values()))
+        self._seen = self._generation.read()
+        self._applied, self._retired, self._whole = dict(desired), {}, False
+
+    def _apply_changes(self, desired: Mapping[str, Rules], changed: Iterable[str]) -> None:
+        keys = [key for key in changed if self._applied.get(key) is not desired.get(key)]
+        differences = [build_difference(self._applied.get(key), desired.get(key)) for key in keys]
+        self._change(build_changes(differences))
+        for key in keys:
+            if key in desired:
+                self._applied[key] = desired[key]
+            else:
+                self._applied.pop(key, None)
+        now = self._clock()
+        self._retired |= {chain: now for each in differences for chain in each.retired}
+        for each in differences:
+            for chain in each.chains:
+                self._retired.pop(chain, None)
+
+    def _delete_retired(self) -> None:
+        now = self._clock()
+        if self._retired and min(self._retired.values()) <= now - RETIRED_SECONDS:
+            old = [chain for chain, since in self._retired.items() if since <= now - _OLD_ENOUGH]
+            self._change(build_deletion(old))
+            for chain in old:
+                del self._retired[chain]
+
+    def _change(self, text: str) -> None:
+        """Commit, and see whether the generation went on by our own transaction alone."""
+        if not text:
+            return
+        before = self._generation.read()
+        self._commit(text)
+        after = self._generation.read()
+        self._seen = after if before == self._seen and after == before + 1 else None
+
+    def _commit(self, text: str) -> None:
+        self._nft.apply(text)
+        self.transactions += 1

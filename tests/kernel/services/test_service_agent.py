@@ -1,0 +1,314 @@
+"""One worker's table kept as wanted, and the agent that follows Services and EndpointSlices."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+
+from knetsim.api.etcd_store import EtcdStore
+from knetsim.api.objects import encode, key_of, kind_of, storage_key
+from knetsim.dataplane.services.ports import ServicePlace
+from knetsim.dataplane.services.rules import build_service
+from knetsim.dataplane.services.worker import RETIRED_SECONDS, WorkerServices
+from knetsim.errors import CommandError
+from knetsim.node.service_rules import ServiceRules, ServiceWorker
+from knetsim.system.netlink import delete_route
+from knetsim.system.nft import Nft
+from knetsim.system.sysctl import write_sysctl
+from knetsim.system.wait import wait_until
+from tests.kernel.services.lab import POD_NETWORK, REFUSED, SERVICE_NETWORK, VIP, Answer, ServicesLab, build_port
+from tests.memory_etcd import MemoryEtcd
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+SECONDS = 20.0
+
+
+# --- one worker
+
+
+@pytest.fixture
+def kernel(lab: ServicesLab) -> Iterator[WorkerServices]:
+    """C0w1's table, with a clock that stands still."""
+    place = ServicePlace("c0w1", IPv4Address(lab.w1.address), POD_NETWORK, SERVICE_NETWORK)
+    services = WorkerServices(lab.w1.place, place, clock=Clock())
+    yield services
+    services.close()
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_transaction_carries_only_what_changed(lab: ServicesLab, kernel: WorkerServices) -> None:
+    pods = [lab.pod("c1", lab.w1), lab.pod("c2", lab.w1)]
+    other = build_port(pods[0], service="other", cluster_ip=IPv4Address("100.64.0.10"))
+    desired = {"default/web": build_service([build_port(pods[0])], kernel.place)}
+    desired["default/other"] = build_service([other], kernel.place)
+    kernel.apply(desired, ())
+    before = _handles(kernel.nft)
+    desired["default/web"] = build_service([build_port(*pods)], kernel.place)
+    kernel.apply(desired, ["default/web", "default/other"])
+    after = _handles(kernel.nft)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {"service/default/web/tcp/80", f"endpoint/default/web/tcp/80/{pods[1].ip}/8080"}
+    assert kernel.transactions == 2
+    kernel.apply(desired, ["default/web"])
+    assert kernel.transactions == 2, "twice is once"
+    assert kernel.find_drift() == ""
+
+
+def test_chains_that_nothing_leads_to_go_later(lab: ServicesLab, kernel: WorkerServices) -> None:
+    desired = {"default/web": build_service([build_port(lab.pod("c1", lab.w1))], kernel.place)}
+    kernel.apply(desired, ())
+    empty = len(_handles(kernel.nft)) - 2
+    assert kernel.apply({}, ["default/web"]) == RETIRED_SECONDS
+    assert len(_handles(kernel.nft)) == empty + 2
+    kernel.apply(desired, ["default/web"])
+    kernel.apply({}, ["default/web"])
+    clock = kernel._clock
+    assert isinstance(clock, Clock)
+    clock.now += RETIRED_SECONDS
+    assert kernel.apply({}, ()) is None
+    assert len(_handles(kernel.nft)) == empty
+    assert kernel.find_drift() == ""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "delete table ip knetsim-services",
+        "flush chain ip knetsim-services services",
+        "delete element ip knetsim-services service-ips { 100.64.0.9 . tcp . 80 }",
+        "add element ip knetsim-services cluster-ips { 1.2.3.4 }",
+        "add chain ip knetsim-services mine",
+    ],
+)
+def test_what_was_changed_by_hand_is_found_and_mended(lab: ServicesLab, kernel: WorkerServices, damage: str) -> None:
+    desired = {"default/web": build_service([build_port(lab.pod("c1", lab.w1))], kernel.place)}
+    kernel.apply(desired, ())
+    whole = kernel.nft.read("list table ip knetsim-services")
+    with Nft(lab.w1.place) as hand:
+        hand.apply("table ip mine { chain c { accept; }; }")
+        assert kernel.find_drift() == "", "a table that is not ours"
+        hand.apply(damage)
+    assert kernel.find_drift() != ""
+    kernel.apply(desired, ())
+    assert kernel.nft.read("list table ip knetsim-services") == whole
+    assert kernel.find_drift() == ""
+
+
+def test_a_failed_transaction_is_followed_by_a_whole_table(lab: ServicesLab, kernel: WorkerServices) -> None:
+    pods = [lab.pod("c1", lab.w1), lab.pod("c2", lab.w1)]
+    desired = {"default/web": build_service([build_port(pods[0])], kernel.place)}
+    kernel.apply(desired, ())
+    kernel.nft.apply("delete table ip knetsim-services")
+    desired["default/web"] = build_service([build_port(*pods)], kernel.place)
+    with pytest.raises(CommandError):
+        kernel.apply(desired, ["default/web"])
+    kernel.apply(desired, ())
+    assert kernel.find_drift() == ""
+    assert f"endpoint/default/web/tcp/80/{pods[1].ip}/8080" in _handles(kernel.nft)
+
+
+def _handles(nft: Nft) -> dict[str, list[int]]:
+    """The handles of each chain's rules: one that was not written again keeps them."""
+    found: dict[str, list[int]] = {}
+    for entry in nft.read_json("list table ip knetsim-services"):
+        if "chain" in entry:
+            found.setdefault(entry["chain"]["name"], [])
+        elif "rule" in entry:
+            found.setdefault(entry["rule"]["chain"], []).append(entry["rule"]["handle"])
+    return found
+
+
+# --- the agent
+
+
+class Objects:
+    """Services and slices in an etcd in memory, written past the store, as a kube-apiserver does."""
+
+    def __init__(self) -> None:
+        self.etcd = MemoryEtcd()
+        self.store = EtcdStore(self.etcd)
+
+    def put(self, obj: Any) -> None:
+        key = storage_key(kind_of(obj), obj["metadata"]["name"], obj["metadata"]["namespace"])
+        with self.etcd._changed:
+            self.etcd._write(key, encode(obj))
+
+    def delete(self, obj: Any) -> None:
+        self.etcd.delete_prefix(storage_key(kind_of(obj), obj["metadata"]["name"], obj["metadata"]["namespace"]))
+
+
+def service(name: str = "web", ip: object = VIP) -> Any:
+    ports = [{"name": "http", "port": 80, "protocol": "TCP"}]
+    metadata = {"name": name, "namespace": "default", "uid": name}
+    return {"kind": "Service", "apiVersion": "v1", "metadata": metadata, "spec": {"clusterIP": str(ip), "ports": ports}}
+
+
+def endpoints(*pods: Any, name: str = "web") -> Any:
+    return {
+        "kind": "EndpointSlice",
+        "apiVersion": "discovery.k8s.io/v1",
+        "metadata": {
+            "name": f"{name}-1",
+            "namespace": "default",
+            "uid": f"{name}-1",
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [pod.ip], "nodeName": pod.node, "conditions": {"ready": True}} for pod in pods],
+    }
+
+
+@contextmanager
+def agent(lab: ServicesLab, objects: Objects, told: list[tuple[str, str, str]], **options: Any) -> Iterator[Any]:
+    workers = [
+        ServiceWorker(
+            host.name,
+            host.name.lower(),
+            host.place,
+            host.netlink,
+            f"{host.name}-eth0",
+            IPv4Address(host.address),
+            host.worker.lease.subnet if host.worker else None,
+        )
+        for host in (lab.w1, lab.w2, lab.cp)
+    ]
+    rules = ServiceRules(
+        "C0",
+        objects.store,
+        workers,
+        pod_network=POD_NETWORK,
+        service_network=SERVICE_NETWORK,
+        tell=lambda *words: told.append(words),
+        **options,
+    )
+    try:
+        rules.start()
+        yield rules
+    finally:
+        rules.stop()
+        objects.store.close()
+
+
+def settle(rules: ServiceRules, *present: Any, gone: Any = None) -> None:
+    """Wait until the agent has heard of these objects, and every kernel has them."""
+    for obj in present:
+        informer = rules.services if obj["kind"] == "Service" else rules.slices
+        wanted = {**obj, "metadata": {**obj["metadata"]}}
+        informer.wait_for(lambda each, obj=wanted: _same(each.by_key(key_of(obj)), obj), SECONDS, key_of(obj))
+    if gone is not None:
+        informer = rules.services if gone["kind"] == "Service" else rules.slices
+        informer.wait_for(lambda each: each.by_key(key_of(gone)) is None, SECONDS, key_of(gone))
+    _settle_callbacks(rules)
+    rules.wait_synced(SECONDS)
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    return found is not None and all(found[field] == wanted[field] for field in wanted if field != "metadata")
+
+
+def _settle_callbacks(rules: ServiceRules) -> None:
+    """An informer stores first and calls then; one that is added now is called after those."""
+    for informer in (rules.services, rules.slices):
+        heard = threading.Event()
+        informer.on_change(function := lambda *_, event=heard: event.set())
+        informer.forget(function)
+
+
+def test_objects_become_packets_on_every_host(lab: ServicesLab) -> None:
+    objects, told = Objects(), []
+    client, first, second = lab.pod("c0", lab.w1), lab.serve("c1", lab.w1), lab.serve("c2", lab.w2)
+    objects.put(service())
+    objects.put(endpoints(first))
+    with agent(lab, objects, told) as rules:
+        rules.wait_synced(SECONDS)
+        for place in (client.place, first.place, second.place, lab.w1.place, lab.w2.place, lab.cp.place):
+            answer = lab.ask(place, VIP)
+            assert isinstance(answer, Answer)
+            assert answer.pod == "c1"
+        objects.put(both := endpoints(first, second))
+        settle(rules, both)
+        assert lab.spread(client.place, VIP, 40).keys() == {"c1", "c2"}
+        objects.put(none := endpoints())
+        settle(rules, none)
+        assert lab.ask(client.place, VIP) == REFUSED
+        objects.delete(service())
+        settle(rules, gone=service())
+        assert {row.worker: row.services for row in rules.status()} == {"C0w1": 0, "C0w2": 0, "C0cp": 0}
+        assert rules.problems() == {}
+    assert told == []
+
+
+def test_many_changes_are_few_transactions(lab: ServicesLab) -> None:
+    objects, told = Objects(), []
+    pod = lab.pod("c1", lab.w1)
+    with agent(lab, objects, told) as rules:
+        rules.wait_synced(SECONDS)
+        before = {row.worker: row.transactions for row in rules.status()}
+        with rules._progress:  # nothing is taken up until all of them were heard of
+            for number in range(100):
+                objects.put(service(f"s{number}", SERVICE_NETWORK[number + 20]))
+                objects.put(endpoints(pod, name=f"s{number}"))
+        settle(rules, service("s99", SERVICE_NETWORK[119]), endpoints(pod, name="s99"))
+        rows = rules.status()
+        assert all(row.services == 100 for row in rows), rows
+        most = max(row.transactions - before[row.worker] for row in rows)
+        assert most <= 40, f"{most} transactions for 200 changes"
+    assert told == []
+
+
+def test_what_was_changed_by_hand_is_back_within_the_resync(lab: ServicesLab) -> None:
+    objects, told = Objects(), []
+    client, server = lab.pod("c0", lab.w1), lab.serve("c1", lab.w2)
+    objects.put(service())
+    objects.put(endpoints(server))
+    with agent(lab, objects, told, resync_seconds=0.1) as rules, Nft(lab.w1.place) as hand:
+        rules.wait_synced(SECONDS)
+        for number, damage in enumerate(
+            (
+                lambda: hand.apply("delete table ip knetsim-services"),
+                lambda: write_sysctl(lab.w1.place, {"net.bridge.bridge-nf-call-iptables": "0"}),
+                lambda: lab.w1.netlink.apply([delete_route(str(SERVICE_NETWORK))]),
+            ),
+            1,
+        ):
+            damage()
+            wait_until("repair", lambda number=number: "" if rules.status()[0].repairs == number else "no", SECONDS)
+        assert lab.ask(client.place, VIP) == Answer("c1", client.ip)
+        assert isinstance(lab.ask(lab.w1.place, VIP), Answer)
+    assert told == [
+        ("C0w1", "ServicesRepaired", "the table is gone"),
+        ("C0w1", "ServicesRepaired", "bridged frames were hidden from the packet filter"),
+        ("C0w1", "ServicesRepaired", "there was no route to 100.64.0.0/16"),
+    ]
+
+
+def test_a_table_that_somebody_else_made_in_its_place_is_replaced(lab: ServicesLab) -> None:
+    objects, told = Objects(), []
+    pod = lab.pod("c0", lab.w1)
+    with Nft(lab.w1.place) as hand, agent(lab, objects, told) as rules:
+        rules.wait_synced(SECONDS)
+        # a table of ours in name only, which no change could be applied to
+        hand.apply("delete table ip knetsim-services")
+        hand.apply("table ip knetsim-services { chain nat-output { type filter hook output priority 0; }; }")
+        objects.put(service())
+        objects.put(endpoints(pod))
+        settle(rules, service(), endpoints(pod))
+        assert rules.status()[0].error == ""
+        assert f"endpoint/default/web/tcp/80/{pod.ip}/8080" in hand.read("list table ip knetsim-services")
+    assert told[0] == ("C0w1", "ServicesRepaired", told[0][2])

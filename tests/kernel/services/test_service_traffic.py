@@ -1,0 +1,166 @@
+"""Real packets to Services: who answers, from where, whom it sees, and what is refused."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from ipaddress import IPv4Address
+
+import pytest
+
+from knetsim.dataplane.services.counters import read_counters
+from knetsim.dataplane.services.ports import Backend
+from knetsim.system.sysctl import write_sysctl
+from tests.kernel.pods import PodMaker
+from tests.kernel.services.lab import LOST, REFUSED, VIP, Answer, ServicesLab, build_port
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("backend_on", ["same", "other"])
+def test_a_pod_reaches_a_vip_and_is_seen_as_itself(lab: ServicesLab, protocol: str, backend_on: str) -> None:
+    lab.install_all()
+    client = lab.pod("c1", lab.w1)
+    server = lab.serve("c2", lab.w1 if backend_on == "same" else lab.w2, protocol)
+    lab.apply(build_port(server, protocol=protocol))
+    for _ in range(3):
+        assert lab.ask(client.place, VIP, protocol=protocol) == Answer("c2", client.ip)
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_pod_reaches_itself_through_its_vip(lab: ServicesLab, protocol: str) -> None:
+    lab.install_all()
+    server = lab.serve("c1", lab.w1, protocol)
+    lab.apply(build_port(server, protocol=protocol))
+    for _ in range(3):
+        assert lab.ask(server.place, VIP, protocol=protocol) == Answer("c1", "11.15.64.1")
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_worker_and_the_control_plane_reach_a_vip(lab: ServicesLab, protocol: str) -> None:
+    lab.install_all()
+    here, there = lab.serve("c1", lab.w1, protocol), lab.serve("c2", lab.w2, protocol)
+    for server in (here, there):
+        lab.apply(build_port(server, protocol=protocol))
+        for host in (lab.w1, lab.cp):
+            answer = lab.ask(host.place, VIP, protocol=protocol)
+            assert isinstance(answer, Answer), (host.name, server.name)
+            assert answer.pod == server.name
+
+
+def test_a_pod_reaches_a_service_whose_backend_is_a_host(lab: ServicesLab) -> None:
+    """As `kubernetes.default`, whose backend is the API server on the control plane's host."""
+    lab.install_all()
+    client = lab.pod("c1", lab.w1)
+    lab.listen(lab.cp.place, "C0cp", port=6443)
+    lab.apply(build_port(backends=(Backend(IPv4Address(lab.cp.address), 6443),)))
+    answer = lab.ask(client.place, VIP)
+    assert isinstance(answer, Answer)
+    assert answer.pod == "C0cp"
+    assert isinstance(lab.ask(lab.cp.place, VIP), Answer), "the API server reaches itself by its VIP"
+
+
+def test_connections_are_spread_and_counted(lab: ServicesLab) -> None:
+    lab.install_all()
+    client = lab.pod("c0", lab.w1)
+    servers = [lab.serve("c1", lab.w1), lab.serve("c2", lab.w2), lab.serve("c3", lab.w2)]
+    lab.apply(build_port(*servers))
+    found = lab.spread(client.place, VIP, 300)
+    assert found.keys() == {"c1", "c2", "c3"}
+    assert min(found.values()) >= 60, f"100 each are expected, the deviation is 8: {found}"
+    assert lab.w1.services is not None
+    addresses, backends = read_counters(lab.w1.services.nft)
+    assert [(each.path, each.address, each.connections) for each in addresses] == [
+        ("default/web/tcp/80", f"{VIP} . tcp . 80", 300)
+    ]
+    by_address = {str(server.backend()): found[server.name] for server in servers}
+    assert {each.backend: each.connections for each in backends} == by_address
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_what_nobody_answers_for_is_refused_at_once(lab: ServicesLab, protocol: str) -> None:
+    lab.install_all()
+    client, server = lab.pod("c1", lab.w1), lab.serve("c2", lab.w2, protocol)
+    lab.apply(build_port(protocol=protocol))
+    for place in (client.place, lab.w1.place):
+        assert lab.ask(place, VIP, protocol=protocol) == REFUSED
+    lab.apply(build_port(server, protocol=protocol))
+    assert isinstance(lab.ask(client.place, VIP, protocol=protocol), Answer), "a backend came"
+    assert lab.ask(client.place, VIP, 81, protocol) == REFUSED, "a port the Service does not have"
+    lab.apply(build_port(protocol=protocol))
+    assert lab.ask(client.place, VIP, protocol=protocol) == REFUSED, "the last backend went"
+    assert lab.ask(client.place, "100.64.3.3", protocol=protocol) == LOST, "an address that no Service has"
+
+
+def test_a_client_stays_with_its_backend(lab: ServicesLab) -> None:
+    lab.install_all()
+    clients = [lab.pod(f"c{number}", lab.w1) for number in range(6)]
+    servers = [lab.serve("s1", lab.w1), lab.serve("s2", lab.w2)]
+    lab.apply(build_port(*servers, affinity_seconds=10800))
+    chosen = [lab.spread(client.place, VIP, 10) for client in clients]
+    assert all(len(found) == 1 for found in chosen), chosen
+    lab.apply(build_port(servers[0], affinity_seconds=10800))
+    assert all(lab.spread(client.place, VIP, 3) == {"s1": 3} for client in clients), "its backend is gone"
+
+
+def test_node_ports(lab: ServicesLab) -> None:
+    lab.install_all()
+    client, server = lab.pod("c1", lab.w1), lab.serve("c2", lab.w2)
+    lab.apply(build_port(server, node_port=30080))
+    for address in (lab.w1.address, lab.w2.address):
+        for place in (lab.out.place, client.place, lab.w1.place):
+            answer = lab.ask(place, address, 30080)
+            assert isinstance(answer, Answer)
+            assert answer.pod == "c2"
+    assert lab.ask(lab.out.place, lab.w1.address, 30081) == REFUSED
+    lab.apply(build_port(node_port=30080))
+    assert lab.ask(lab.out.place, lab.w1.address, 30080) == REFUSED
+
+
+def test_a_local_node_port_keeps_the_clients_address(lab: ServicesLab) -> None:
+    lab.install_all()
+    client, server = lab.pod("c1", lab.w1), lab.serve("c2", lab.w2)
+    lab.apply(build_port(server, node_port=30080, external_local=True))
+    assert lab.ask(lab.out.place, lab.w2.address, 30080) == Answer("c2", lab.out.address)
+    assert lab.ask(lab.out.place, lab.w1.address, 30080) == LOST, "no backend there: a balancer would not send it"
+    assert isinstance(lab.ask(client.place, lab.w1.address, 30080), Answer), "pods get through nevertheless"
+    assert isinstance(lab.ask(lab.w1.place, lab.w1.address, 30080), Answer), "so does the worker itself"
+
+
+def test_an_internal_local_service_stays_on_its_worker(lab: ServicesLab) -> None:
+    lab.install_all()
+    one, two = lab.pod("c1", lab.w1), lab.pod("c2", lab.w2)
+    here, there = lab.serve("s1", lab.w1), lab.serve("s2", lab.w2)
+    lab.apply(build_port(here, there, internal_local=True))
+    assert lab.spread(one.place, VIP, 5) == {"s1": 5}
+    assert lab.spread(two.place, VIP, 5) == {"s2": 5}
+    lab.apply(build_port(there, internal_local=True))
+    assert lab.ask(one.place, VIP) == LOST
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_kernel_without_bridge_filter_serves_the_same(lab: ServicesLab, protocol: str) -> None:
+    lab.install(lab.w1, routed=True)
+    client, server = lab.pod("c1", lab.w1), lab.serve("c2", lab.w1, protocol)
+    lab.apply(build_port(server, protocol=protocol))
+    assert lab.ask(client.place, VIP, protocol=protocol) == Answer("c2", "11.15.64.1"), "seen as the bridge"
+    assert lab.ask(server.place, VIP, protocol=protocol) == Answer("c2", "11.15.64.1"), "itself"
+
+
+def test_bridged_frames_hidden_from_the_filter_lose_the_answer(lab: ServicesLab) -> None:
+    """Why `host.py` sets what it sets: without it a backend on the client's own worker is not reached."""
+    lab.install_all()
+    client, server = lab.pod("c1", lab.w1), lab.serve("c2", lab.w1)
+    lab.apply(build_port(server))
+    write_sysctl(lab.w1.place, {"net.bridge.bridge-nf-call-iptables": "0"})
+    assert lab.ask(client.place, VIP) == LOST
+
+
+def test_pods_wired_by_the_plugins(pod_maker: PodMaker) -> None:
+    with ExitStack() as stack:
+        lab = ServicesLab(pod_maker, stack, "plugins")
+        lab.install_all()
+        client, server = lab.pod("c1", lab.w1), lab.serve("c2", lab.w1)
+        lab.apply(build_port(server))
+        assert lab.ask(client.place, VIP) == Answer("c2", client.ip)
+        assert lab.ask(server.place, VIP) == Answer("c2", "11.15.64.1")
