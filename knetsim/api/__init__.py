@@ -6,6 +6,9 @@
     accept.py         what happens to an object before it is stored → pods.py: defaults, updates, grace of Pods
     store.py          the protocol Store → etcd_store.py, object_watch.py: straight on etcd, Kubernetes' own keys
     etcd/             a client of all members of an etcd cluster
+                      … or http_store.py: through a kube-apiserver
+    http/             a client of one kube-apiserver
+    told.py           what a watch has told, so that it can tell the difference to a new list
     informer.py       one watch → a copy in memory, for all agents
     loop.py           watch → keys → reconcile(key): the work queue under every agent and controller
     events.py         what agents tell a learner about an object

@@ -1,8 +1,7 @@
 """One kind of objects followed in etcd: the full list, SYNCED, every change; see store.Watch for what is promised.
 
-The watch keeps the objects it has told (the same dicts, not copies), so that it can tell ADDED from MODIFIED, give a
-deleted object's last state, and, when etcd has compacted the history it would need, tell the difference between that
-and a new list.
+When etcd has compacted the history it would need, the difference between what was told (told.py) and a new list is
+told.
 """
 
 from __future__ import annotations
@@ -11,10 +10,12 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 
-from knetsim.api.etcd import Compacted, Entry, Etcd, KeyChange, PrefixWatch
-from knetsim.api.objects import Object, read_object, uid_of
-from knetsim.api.store import ADDED, DELETED, MODIFIED, SYNCED, Change
+from knetsim.api.etcd import Compacted, Etcd, KeyChange, PrefixWatch
+from knetsim.api.objects import read_object
+from knetsim.api.store import SYNCED, Change
+from knetsim.api.told import Told
 from knetsim.errors import StoreUnavailable
 
 _log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class ObjectWatch:
         self._closed = threading.Event()
         self._lock = threading.Lock()  # between `close` and the beginning of the next etcd watch
         self._stream: PrefixWatch | None = None
-        self._known: dict[str, Object] = {}
+        self._told = Told()
         self._ready: deque[Change] = deque()
         self._synced = False
 
@@ -65,7 +66,8 @@ class ObjectWatch:
     def _begin(self) -> None:
         """List, queue the difference to what was told, and follow what comes after."""
         entries, revision = self._etcd.prefix(self._prefix, stop=self._closed)
-        self._ready.extend(self._compare(entries, revision))
+        listed = [(entry.key, str(entry.revision), partial(read_object, *entry)) for entry in entries]
+        self._ready.extend(self._told.compare(listed, str(revision)))
         if not self._synced:
             self._synced = True
             self._ready.append(Change(SYNCED, {}))
@@ -73,38 +75,9 @@ class ObjectWatch:
             if not self._closed.is_set():
                 self._stream = self._etcd.watch_prefix(self._prefix, revision + 1)
 
-    def _compare(self, entries: Iterable[Entry], revision: int) -> Iterator[Change]:
-        listed = {entry.key: entry for entry in entries}
-        for key in [key for key in self._known if key not in listed]:
-            yield Change(DELETED, _as_of(self._known.pop(key), revision))
-        for key, entry in listed.items():
-            before = self._known.get(key)
-            if before is not None and before["metadata"]["resourceVersion"] == str(entry.revision):
-                continue
-            yield from self._set(key, entry.value, entry.revision)
-
     def _tell(self, changes: Iterable[KeyChange]) -> Iterator[Change]:
         for key, value, revision in changes:
-            if value is not None:
-                yield from self._set(key, value, revision)
-            elif (before := self._known.pop(key, None)) is not None:
-                yield Change(DELETED, _as_of(before, revision))
-
-    def _set(self, key: str, value: bytes, revision: int) -> Iterator[Change]:
-        before = self._known.get(key)
-        obj = read_object(key, value, revision)
-        if obj is None:
-            return
-        self._known[key] = obj
-        if before is None:
-            yield Change(ADDED, obj)
-        elif uid_of(before) == uid_of(obj):
-            yield Change(MODIFIED, obj)
-        else:  # deleted and made again in a gap
-            yield Change(DELETED, _as_of(before, revision))
-            yield Change(ADDED, obj)
-
-
-def _as_of(obj: Object, revision: int) -> Object:
-    """The last state of a deleted object; its resourceVersion is that of the deletion, as in Kubernetes."""
-    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(revision)}}
+            if value is None:
+                yield from self._told.remove(key, str(revision))
+            else:
+                yield from self._told.set(key, read_object(key, value, revision), str(revision))
