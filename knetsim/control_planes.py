@@ -1,0 +1,272 @@
+"""The two control planes that a cluster can have, seen alike by `assembly`: who decides, and through which store.
+
+`KubernetesPlane` is Kubernetes' own (control/kubernetes) with the store through its API server; `EmbeddedPlane` is ours
+(control/embedded.py) with the store straight on etcd. `choose_control_plane` turns `auto` into one of them.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from knetsim import names
+from knetsim.api.etcd import Etcd
+from knetsim.api.etcd_store import EtcdStore
+from knetsim.api.http_store import ApiClient, HttpStore
+from knetsim.api.informer import Informer
+from knetsim.api.objects import Object, namespace_of
+from knetsim.api.store import Store
+from knetsim.control.embedded import ensure_namespaces, reconcile_namespace, write_pods
+from knetsim.control.kubernetes import PROGRAMS, SECURE_PORT, ControlPlane, KubernetesControl
+from knetsim.control.kubernetes.flags import APISERVER, CONTROLLERS, SCHEDULER
+from knetsim.errors import KnetsimError, MissingTool
+from knetsim.node.control_plane import ControlPlaneHost
+from knetsim.node.loop import Loop
+from knetsim.scenario import ClusterSpec
+from knetsim.system.daemon import Supervisor
+from knetsim.system.programs import find_program
+from knetsim.system.relay import Relay
+
+KUBERNETES, EMBEDDED = "kubernetes", "embedded"
+READY_DEADLINE = 90.0
+_WRITERS = 8
+
+
+class Plane(Protocol):
+    """A cluster's control plane. Order: `start` (etcd serves), `open_store`, `wait_usable`, `stop`."""
+
+    kind: str
+
+    def start(self, etcd: Etcd) -> None:
+        """Begin; returns at once."""
+
+    def open_store(self) -> Store:
+        """Wait until objects can be read and written; NotReady."""
+
+    def wait_usable(self) -> None:
+        """Wait until what users write is carried out; NotReady."""
+
+    def members(self) -> list[tuple[str, int]]:
+        """Where a worker must get through to for its Node to be alive; empty: to etcd."""
+
+    def write_pods(self, pods: Sequence[Mapping[str, Any]]) -> list[Object]:
+        """Create pods, several at once. When writing one fails, the others are written all the same."""
+
+    def read_problems(self) -> list[tuple[str, str]]:
+        """What is not as it should be: (object, in words)."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+def choose_control_plane(spec: ClusterSpec) -> str:
+    """The control plane of a cluster: what its scenario says; of `auto`, Kubernetes' own where it is installed.
+
+    MissingTool when it is demanded and not installed.
+    """
+    if spec.control_plane == EMBEDDED:
+        return EMBEDDED
+    missing = [name for name in PROGRAMS if find_program(name) is None]
+    if not missing:
+        return KUBERNETES
+    if spec.control_plane == KUBERNETES:
+        what = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed"
+        raise MissingTool(what, spec.name, hint="run ./utils/setup, or say controlPlane: embedded")
+    return EMBEDDED
+
+
+class EmbeddedPlane:
+    """Ours: no program but etcd."""
+
+    kind = EMBEDDED
+
+    def __init__(self) -> None:
+        self._store: EtcdStore | None = None
+        self._informers: list[Informer] = []
+        self._loop: Loop | None = None
+
+    def start(self, etcd: Etcd) -> None:
+        """See Plane."""
+        self._store = EtcdStore(etcd)
+
+    def open_store(self) -> EtcdStore:
+        """See Plane."""
+        assert self._store is not None, "start was called"
+        ensure_namespaces(self._store)
+        self._empty_namespaces(self._store)
+        return self._store
+
+    def _empty_namespaces(self, store: EtcdStore) -> None:
+        """Have namespaces that are being deleted emptied and then deleted, as Kubernetes' namespace controller does."""
+        namespaces, pods = Informer(store, "Namespace"), Informer(store, "Pod")
+
+        def reconcile(name: str) -> float | None:
+            namespace = namespaces.get(None, name)
+            if namespace is not None and "deletionTimestamp" in namespace["metadata"]:
+                reconcile_namespace(store, name)
+            return None
+
+        loop = self._loop = Loop("namespaces", reconcile, lambda *_: None, threads=1)
+
+        def pod_gone(before: Object | None, after: Object | None) -> None:
+            if after is None and before is not None:
+                loop.add(namespace_of(before))
+
+        self._informers = [namespaces, pods]
+        for informer in self._informers:
+            informer.start()
+            informer.wait_synced(READY_DEADLINE)
+        namespaces.on_change(lambda key, before, after: loop.add(key))
+        pods.on_change(lambda key, before, after: pod_gone(before, after))
+        loop.start()
+
+    def wait_usable(self) -> None:
+        """See Plane."""
+
+    def members(self) -> list[tuple[str, int]]:
+        """See Plane."""
+        return []
+
+    def write_pods(self, pods: Sequence[Mapping[str, Any]]) -> list[Object]:
+        """See Plane."""
+        assert self._store is not None, "start was called"
+        return write_pods(self._store, pods)
+
+    def read_problems(self) -> list[tuple[str, str]]:
+        """See Plane."""
+        return []
+
+    def stop(self) -> None:
+        """See Plane."""
+        if self._loop is not None:
+            self._loop.stop()
+        for informer in self._informers:
+            informer.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesParts:
+    """What Kubernetes' own control plane stands on: its host, its etcd's URLs, and the host's port that leads to it."""
+
+    host: ControlPlaneHost
+    etcd: Sequence[str]
+    supervisor: Supervisor
+    listener: socket.socket | None
+
+
+class KubernetesPlane:
+    """Kubernetes' own, on the cluster's host C0cp."""
+
+    kind = KUBERNETES
+
+    def __init__(self, spec: ClusterSpec, parts: KubernetesParts) -> None:
+        directory = Path(names.host_directory(parts.host.name))
+        plane = ControlPlane(spec.name, parts.host.address, directory, parts.etcd, spec.services.cidr)
+        programs = {name: path for name in PROGRAMS if (path := find_program(name)) is not None}
+        self.control = KubernetesControl(plane, parts.host.place, programs, parts.supervisor)
+        self.relay = Relay(spec.name, parts.listener, self.control.dial) if parts.listener is not None else None
+        self._store: HttpStore | None = None
+
+    def start(self, etcd: Etcd) -> None:
+        """See Plane."""
+        self.control.prepare()
+        self.control.start_apiserver()
+
+    def open_store(self) -> HttpStore:
+        """See Plane."""
+        control = self.control
+        control.wait_ready(APISERVER, READY_DEADLINE)
+        control.start_others()
+        if self.relay is not None:
+            self.relay.start()
+        signed = control.credentials
+        assert signed is not None
+        client = ApiClient(
+            control.plane.address,
+            SECURE_PORT,
+            ca=str(signed.ca),
+            certificate=str(signed.knetsim.certificate),
+            key=str(signed.knetsim.key),
+            dial=control.dial,
+        )
+        self._store = HttpStore(client)
+        return self._store
+
+    def wait_usable(self) -> None:
+        """See Plane: the controllers have made the service account without which no pod is admitted."""
+        assert self._store is not None, "open_store was called"
+        accounts = Informer(self._store, "ServiceAccount", names.DEFAULT_NAMESPACE)
+        accounts.start()
+        try:
+            accounts.wait_for(
+                lambda informer: informer.get(names.DEFAULT_NAMESPACE, "default") is not None,
+                READY_DEADLINE,
+                "the service account 'default', which the controllers make",
+            )
+        finally:
+            accounts.stop()
+        self.control.wait_ready(SCHEDULER, READY_DEADLINE)
+
+    def members(self) -> list[tuple[str, int]]:
+        """See Plane."""
+        return [(self.control.plane.address, SECURE_PORT)]
+
+    def write_pods(self, pods: Sequence[Mapping[str, Any]]) -> list[Object]:
+        """See Plane."""
+        store = self._store
+        assert store is not None, "open_store was called"
+        if len(pods) == 1:
+            return [store.create(dict(pods[0]))]
+        with ThreadPoolExecutor(min(_WRITERS, len(pods) or 1), "write pods") as writers:
+            written = [writers.submit(store.create, dict(pod)) for pod in pods]
+        return [result.result() for result in written]
+
+    def read_problems(self) -> list[tuple[str, str]]:
+        """See Plane."""
+        if self.control.credentials is None:
+            return []
+        healths = {program: self.control.read_health(program) for program in (APISERVER, CONTROLLERS, SCHEDULER)}
+        return [(self.control.daemon_name(program), why) for program, why in healths.items() if why]
+
+    def kubeconfig(self, server: str = "") -> str:
+        """The administrator's kubeconfig, by default for programs of this machine. NotReady, KnetsimError."""
+        if server:
+            return self.control.admin_kubeconfig(server)
+        if self.relay is None:
+            raise KnetsimError(f"no port of this machine leads to {self.control.plane.cluster}")
+        address, port = self.relay.address
+        # who listens at all addresses is reached by loopback too, and the certificate says so
+        host = "127.0.0.1" if address in ("0.0.0.0", "::") else address
+        return self.control.admin_kubeconfig(f"https://{host}:{port}")
+
+    def stop(self) -> None:
+        """See Plane."""
+        if self.relay is not None:
+            self.relay.stop()
+        self.control.stop()
+        if self._store is not None:
+            self._store.close()
+
+
+def require_kubernetes(plane: Plane, cluster: str, what: str) -> KubernetesPlane:
+    """The cluster's real control plane; KnetsimError with the remedy where it has none."""
+    if isinstance(plane, KubernetesPlane):
+        return plane
+    why = "its control plane is knetsim's own, which has no API server"
+    raise KnetsimError(f"{cluster} has no {what}", why=why, hint="./utils/setup, and controlPlane: kubernetes")
+
+
+__all__ = [
+    "EMBEDDED",
+    "KUBERNETES",
+    "EmbeddedPlane",
+    "KubernetesParts",
+    "KubernetesPlane",
+    "Plane",
+    "choose_control_plane",
+    "require_kubernetes",
+]

@@ -1,0 +1,144 @@
+"""A relay on loopback: whole streams in both directions, half-closed ones, slow readers, nobody at the other end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from knetsim.errors import UsageError
+from knetsim.system.relay import Relay, listen_at
+
+SECONDS = 20.0
+START_PORT = 21443
+
+
+class Server:
+    """A TCP server that gives every connection to `serve`, in a thread of its own."""
+
+    def __init__(self, serve: Callable[[socket.socket], None]) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self._serve = serve
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def dial(self) -> socket.socket:
+        return socket.create_connection(self.listener.getsockname(), SECONDS)
+
+
+def echo(connection: socket.socket) -> None:
+    """Give back what comes, once all of it has come."""
+    with connection:
+        whole = bytearray()
+        while chunk := connection.recv(65536):
+            whole += chunk
+        connection.sendall(whole)
+
+
+Joined = Callable[[Callable[[socket.socket], None]], Callable[[], socket.socket]]
+
+
+@pytest.fixture
+def joined() -> Iterator[Joined]:
+    """Makes a server and a relay to it; the answer connects to the relay."""
+    made: list[tuple[Server, Relay]] = []
+
+    def make(serve: Callable[[socket.socket], None]) -> Callable[[], socket.socket]:
+        server = Server(serve)
+        relay = Relay("test", listen_at("127.0.0.1", START_PORT), server.dial)
+        relay.start()
+        made.append((server, relay))
+        return lambda: socket.create_connection(relay.address, SECONDS)
+
+    yield make
+    for server, relay in made:
+        relay.stop()
+        relay.stop()
+        server.listener.close()
+
+
+def read_all(connection: socket.socket) -> bytes:
+    whole = bytearray()
+    while chunk := connection.recv(65536):
+        whole += chunk
+    return bytes(whole)
+
+
+def test_streams_arrive_whole_and_their_ends_too(joined: Joined) -> None:
+    connect = joined(echo)
+    sent = os.urandom(3_000_000)
+    with connect() as connection:
+        threading.Thread(target=lambda: (connection.sendall(sent), connection.shutdown(socket.SHUT_WR))).start()
+        assert read_all(connection) == sent
+
+
+def test_a_slow_reader_holds_up_nobody_else(joined: Joined) -> None:
+    def flood(connection: socket.socket) -> None:
+        with connection:
+            connection.sendall(b"x" * 8_000_000)
+
+    connect = joined(flood)
+    with connect() as slow, connect() as quick:
+        assert len(read_all(quick)) == 8_000_000
+        assert len(read_all(slow)) == 8_000_000
+
+
+def test_many_connections_at_once(joined: Joined) -> None:
+    connect = joined(echo)
+    connections = [connect() for _ in range(200)]
+    for number, connection in enumerate(connections):
+        connection.sendall(b"%d" % number)
+        connection.shutdown(socket.SHUT_WR)
+    assert [read_all(connection) for connection in connections] == [b"%d" % number for number in range(200)]
+    for connection in connections:
+        connection.close()
+
+
+def test_a_cut_at_one_side_is_a_cut_at_the_other(joined: Joined) -> None:
+    ended = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            try:
+                read_all(connection)
+            except OSError:
+                pass
+            ended.set()
+
+    connection = joined(serve)()
+    connection.sendall(b"begin")
+    connection.close()
+    assert ended.wait(SECONDS)
+
+
+def test_nobody_at_the_other_end_ends_the_connection() -> None:
+    def dial() -> socket.socket:
+        raise ConnectionRefusedError
+
+    relay = Relay("test", listen_at("127.0.0.1", START_PORT), dial)
+    relay.start()
+    address = relay.address
+    try:
+        with socket.create_connection(address, SECONDS) as connection:
+            assert read_all(connection) == b""
+    finally:
+        relay.stop()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, SECONDS)
+
+
+def test_a_port_that_is_taken_is_passed_over() -> None:
+    with listen_at("127.0.0.1", START_PORT) as first, listen_at("127.0.0.1", START_PORT) as second:
+        assert second.getsockname()[1] > first.getsockname()[1]
+    with pytest.raises(UsageError):
+        listen_at("203.0.113.7", START_PORT)
