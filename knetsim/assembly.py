@@ -1,10 +1,11 @@
-"""How a cluster is put together and brought up: hosts, etcd, store, pod network, kubelet, in this order.
+"""How a cluster is put together and brought up: hosts, etcd, control plane, pod network, store, kubelet, in this order.
 
 `ClusterAssembly` is the part of `Cluster` that users do not type at. Each step waits for facts, and tells what for.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +13,19 @@ from typing import Any, Protocol, TypeVar
 
 from knetsim import names
 from knetsim.api.etcd import Etcd
-from knetsim.api.etcd_store import EtcdStore
 from knetsim.api.events import WARNING, EventRecorder
 from knetsim.api.informer import Informer
 from knetsim.api.loop import Loop
-from knetsim.api.objects import Object, namespace_of
-from knetsim.control.embedded import ensure_namespaces, reconcile_namespace, write_pods
+from knetsim.api.store import Store
+from knetsim.control_choice import KUBERNETES, choose_control_plane
+from knetsim.control_planes import EmbeddedPlane, KubernetesParts, KubernetesPlane, Plane
 from knetsim.dataplane.underlay import BridgeSwitch, HostNode, Underlay
 from knetsim.errors import NotReady
+from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.etcd import CLIENT_PORT, EtcdMember, client_url, read_health
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.kubelet.events import EventQueue
-from knetsim.node.pod_network import PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
+from knetsim.node.pod_network import NATIVE, PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
 from knetsim.status import DaemonState
@@ -33,7 +35,6 @@ from knetsim.system.wait import wait_until
 
 ETCD_DEADLINE = 60.0
 NETWORK_DEADLINE = 90.0
-NODES_DEADLINE = 60.0
 PODS_DEADLINE = 180.0
 #: the chain of `cni: plugins`
 CNI_CHAIN = ("flannel", "bridge", "host-local")
@@ -58,6 +59,8 @@ class ClusterParts:
     progress: Progress
     scenario: Scenario
     repair: bool
+    #: sockets of the host that lead to the clusters' API servers, by cluster
+    listeners: dict[str, socket.socket]
 
 
 class ClusterAssembly:
@@ -73,16 +76,22 @@ class ClusterAssembly:
         self.network: PodNetworkAgents | None = None
         self.nodes: Informer | None = None
         self.pods: Informer | None = None
-        self._store: EtcdStore | None = None
+        self.control_plane = choose_control_plane(spec)
+        self._host: ControlPlaneHost | None = None
+        self._plane: Plane | None = None
+        self._store: Store | None = None
         self._events: EventRecorder | None = None
         self._event_queue = EventQueue()
-        self._namespaces: Informer | None = None
-        self._namespace_loop: Loop | None = None
         self._kubelet: Kubelet | None = None
 
     @property
-    def store(self) -> EtcdStore:
-        """The cluster's objects. NotReady while etcd is starting."""
+    def plane(self) -> Plane:
+        """The cluster's control plane. NotReady while its hosts are being made."""
+        return self._up(self._plane)
+
+    @property
+    def store(self) -> Store:
+        """The cluster's objects. NotReady while etcd and the control plane are starting."""
         return self._up(self._store)
 
     @property
@@ -112,7 +121,8 @@ class ClusterAssembly:
             self.members.append(member)
             net.addLink(member, switch)
         host = names.control_plane_host(self.name)
-        net.addLink(self._add_host(host, HostNode, addresses[host], hosts_file), switch)
+        self._host = self._add_host(host, ControlPlaneHost, addresses[host], hosts_file)
+        net.addLink(self._host, switch)
         for worker_spec in self.spec.workers:
             host = names.worker_host(self.name, worker_spec.name)
             worker = self._add_host(
@@ -120,7 +130,15 @@ class ClusterAssembly:
             )
             self.workers.append(worker)
             net.addLink(worker, switch)
+        self._plane = self._build_plane(self._host)
         return switch
+
+    def _build_plane(self, host: ControlPlaneHost) -> Plane:
+        if self.control_plane != KUBERNETES:
+            return EmbeddedPlane()
+        etcd = [client_url(str(address)) for address in self.spec.etcd_addresses()]
+        parts = KubernetesParts(host, etcd, self._parts.supervisor, self._parts.listeners.get(self.name))
+        return KubernetesPlane(self.spec, parts)
 
     def _add_host(self, name: str, cls: type[HostNode], ip: str, hosts_file: str, **params: Any) -> Any:
         """A host with its directory and the files it sees as its own."""
@@ -169,7 +187,9 @@ class ClusterAssembly:
     def start(self, manifests: Sequence[Manifest]) -> None:
         """Bring the cluster up, apply the manifests and wait until their pods are ready."""
         self._start_etcd()
+        self.plane.start(self._up(self.etcd))
         self._start_network()
+        self._open_store()
         self._start_kubelet()
         self._apply(manifests)
 
@@ -194,35 +214,17 @@ class ClusterAssembly:
         )
         self.etcd = Etcd([f"unix:{names.etcd_socket(member.name)}" for member in self.members])
         progress.done(self.name, f"etcd: {total} of {total} members healthy")
-        self._store = EtcdStore(self.etcd)
-        ensure_namespaces(self._store)
+
+    def _open_store(self) -> None:
+        progress, plane = self._parts.progress, self.plane
+        progress.step(self.name, f"the control plane ({plane.kind})")
+        self._store = plane.open_store()
         self._events = EventRecorder(self._store, "knetsim")
         self._event_queue.start()
         self.nodes, self.pods = Informer(self._store, "Node"), Informer(self._store, "Pod")
-        self._namespaces = Informer(self._store, "Namespace")
-        for informer in (self.nodes, self.pods, self._namespaces):
+        for informer in (self.nodes, self.pods):
             informer.start()
             informer.wait_synced(ETCD_DEADLINE)
-        self._empty_namespaces()
-
-    def _empty_namespaces(self) -> None:
-        """Have namespaces that are being deleted emptied and then deleted, as Kubernetes' namespace controller does."""
-        namespaces, pods, store = self._up(self._namespaces), self._up(self.pods), self.store
-
-        def reconcile(name: str) -> float | None:
-            namespace = namespaces.get(None, name)
-            if namespace is not None and "deletionTimestamp" in namespace["metadata"]:
-                reconcile_namespace(store, name)
-            return None
-
-        self._namespace_loop = Loop(f"namespaces {self.name}", reconcile, lambda *_: None, threads=1)
-        namespaces.on_change(lambda key, before, after: self._up(self._namespace_loop).add(key))
-        pods.on_change(lambda key, before, after: self._pod_gone(before) if after is None else None)
-        self._namespace_loop.start()
-
-    def _pod_gone(self, pod: Object | None) -> None:
-        if pod is not None:
-            self._up(self._namespace_loop).add(namespace_of(pod))
 
     def _unhealthy_members(self) -> str:
         for member in self.members:
@@ -239,6 +241,9 @@ class ClusterAssembly:
             [(worker, specs[worker.name].agent, specs[worker.name].cni) for worker in self.workers], programs
         )
         self.choices = {choice.worker.name: choice for choice in chosen}
+        if self.control_plane == KUBERNETES:
+            # the API server itself connects to pods and, where rules of Services are, to VIPs
+            chosen = [*chosen, *choose_parts([(self._up(self._host), chosen[0].agent, NATIVE)], programs)]
         self.network = PodNetworkAgents(
             self.name,
             build_config(self.spec.pod_network),
@@ -258,15 +263,16 @@ class ClusterAssembly:
         progress = self._parts.progress
         progress.step(self.name, "the workers' Nodes")
         network, pods = self._up(self.network), self._up(self.pods)
-        members = [(member.address, CLIENT_PORT) for member in self.members]
+        members = self.plane.members() or [(member.address, CLIENT_PORT) for member in self.members]
         self._kubelet = Kubelet(self.name, self.store, pods, members=members, repair=self._parts.repair)
         labels = {names.worker_host(self.name, spec.name): spec.labels for spec in self.spec.workers}
-        for choice in self.choices.values():
-            worker = choice.worker
+        for worker in self.workers:
+            choice = self.choices[worker.name]
             self._kubelet.add_worker(
                 KubeletWorker(network.place(worker), network.wiring(choice), worker.address, labels[worker.name])
             )
         self._kubelet.start()
+        self.plane.wait_usable()
         progress.done(self.name, f"{len(self.workers)} Nodes registered")
 
     def _apply(self, manifests: Sequence[Manifest]) -> None:
@@ -277,7 +283,7 @@ class ClusterAssembly:
         for manifest in manifests:
             if manifest.object["kind"] != "Pod":
                 self.store.create(manifest.object)
-        write_pods(self.store, [manifest.object for manifest in manifests if manifest.object["kind"] == "Pod"])
+        self.plane.write_pods([manifest.object for manifest in manifests if manifest.object["kind"] == "Pod"])
         pods = sum(manifest.object["kind"] == "Pod" for manifest in manifests)
         self.kubelet.wait_pods_ready(PODS_DEADLINE)
         progress.done(self.name, f"{pods} pod{'s' if pods != 1 else ''} ready")
@@ -289,11 +295,11 @@ class ClusterAssembly:
         if self.network is not None:
             self.network.stop()
         self._event_queue.stop()
-        if self._namespace_loop is not None:
-            self._namespace_loop.stop()
-        for informer in (self.nodes, self.pods, self._namespaces):
+        for informer in (self.nodes, self.pods):
             if informer is not None:
                 informer.stop()
+        if self._plane is not None:
+            self._plane.stop()
         if self.etcd is not None:
             self.etcd.close()
         for member in self.members:

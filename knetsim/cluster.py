@@ -11,7 +11,6 @@ from typing import Any
 
 from knetsim import names
 from knetsim.assembly import ClusterAssembly, ClusterParts
-from knetsim.control.embedded import write_pod
 from knetsim.errors import KnetsimError, NotFound, NotReady
 from knetsim.node.worker import Worker
 from knetsim.system.netns import Namespaces
@@ -57,7 +56,7 @@ class Cluster(ClusterAssembly):
         if worker is not None:
             spec["nodeName"] = worker.node_name
         metadata = {"name": pod, "namespace": namespace}
-        write_pod(self.store, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        self.plane.write_pods([{"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}])
         self.kubelet.wait_pods_ready(POD_DEADLINE, [(namespace, pod)])
         return self.pod_ip(pod, namespace=namespace)
 

@@ -1,7 +1,7 @@
 """The two control planes that a cluster can have, seen alike by `assembly`: who decides, and through which store.
 
 `KubernetesPlane` is Kubernetes' own (control/kubernetes) with the store through its API server; `EmbeddedPlane` is ours
-(control/embedded.py) with the store straight on etcd. `choose_control_plane` turns `auto` into one of them.
+(control/embedded.py) with the store straight on etcd. control_choice.py says which one a cluster gets.
 """
 
 from __future__ import annotations
@@ -21,17 +21,24 @@ from knetsim.api.informer import Informer
 from knetsim.api.objects import Object, namespace_of
 from knetsim.api.store import Store
 from knetsim.control.embedded import ensure_namespaces, reconcile_namespace, write_pods
-from knetsim.control.kubernetes import PROGRAMS, SECURE_PORT, ControlPlane, KubernetesControl
-from knetsim.control.kubernetes.flags import APISERVER, CONTROLLERS, SCHEDULER
-from knetsim.errors import KnetsimError, MissingTool
+from knetsim.control.kubernetes.flags import (
+    APISERVER,
+    CONTROLLERS,
+    PROGRAMS,
+    SCHEDULER,
+    SECURE_PORT,
+    ControlPlane,
+)
+from knetsim.control.kubernetes.plane import KubernetesControl
+from knetsim.control_choice import EMBEDDED, KUBERNETES
+from knetsim.errors import KnetsimError
 from knetsim.node.control_plane import ControlPlaneHost
-from knetsim.node.loop import Loop
+from knetsim.api.loop import Loop
 from knetsim.scenario import ClusterSpec
 from knetsim.system.daemon import Supervisor
 from knetsim.system.programs import find_program
 from knetsim.system.relay import Relay
 
-KUBERNETES, EMBEDDED = "kubernetes", "embedded"
 READY_DEADLINE = 90.0
 _WRITERS = 8
 
@@ -61,22 +68,6 @@ class Plane(Protocol):
 
     def stop(self) -> None:
         """End it."""
-
-
-def choose_control_plane(spec: ClusterSpec) -> str:
-    """The control plane of a cluster: what its scenario says; of `auto`, Kubernetes' own where it is installed.
-
-    MissingTool when it is demanded and not installed.
-    """
-    if spec.control_plane == EMBEDDED:
-        return EMBEDDED
-    missing = [name for name in PROGRAMS if find_program(name) is None]
-    if not missing:
-        return KUBERNETES
-    if spec.control_plane == KUBERNETES:
-        what = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed"
-        raise MissingTool(what, spec.name, hint="run ./utils/setup, or say controlPlane: embedded")
-    return EMBEDDED
 
 
 class EmbeddedPlane:
@@ -232,10 +223,8 @@ class KubernetesPlane:
         healths = {program: self.control.read_health(program) for program in (APISERVER, CONTROLLERS, SCHEDULER)}
         return [(self.control.daemon_name(program), why) for program, why in healths.items() if why]
 
-    def kubeconfig(self, server: str = "") -> str:
-        """The administrator's kubeconfig, by default for programs of this machine. NotReady, KnetsimError."""
-        if server:
-            return self.control.admin_kubeconfig(server)
+    def kubeconfig(self) -> dict[str, Any]:
+        """The administrator's kubeconfig for programs of this machine. NotReady, KnetsimError."""
         if self.relay is None:
             raise KnetsimError(f"no port of this machine leads to {self.control.plane.cluster}")
         address, port = self.relay.address
@@ -258,15 +247,3 @@ def require_kubernetes(plane: Plane, cluster: str, what: str) -> KubernetesPlane
         return plane
     why = "its control plane is knetsim's own, which has no API server"
     raise KnetsimError(f"{cluster} has no {what}", why=why, hint="./utils/setup, and controlPlane: kubernetes")
-
-
-__all__ = [
-    "EMBEDDED",
-    "KUBERNETES",
-    "EmbeddedPlane",
-    "KubernetesParts",
-    "KubernetesPlane",
-    "Plane",
-    "choose_control_plane",
-    "require_kubernetes",
-]

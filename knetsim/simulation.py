@@ -8,17 +8,21 @@ inside the sandbox (`Simulation.run` makes one), whose end frees whatever it mad
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from knetsim import names
 from knetsim.cluster import Cluster, ClusterParts
 from knetsim.cluster_status import find_orphans, find_problems, read_cluster
+from knetsim.control.kubernetes.kubeconfig import format_kubeconfig, join_kubeconfigs
+from knetsim.control_choice import open_api_ports
+from knetsim.control_planes import KubernetesPlane, require_kubernetes
 from knetsim.dataplane.underlay import Underlay
 from knetsim.errors import NotFound, UsageError
 from knetsim.node.etcd import install_etcdctl
@@ -29,7 +33,7 @@ from knetsim.system.daemon import Daemon, Supervisor
 from knetsim.system.limits import raise_open_files
 from knetsim.system.netns import Namespaces
 from knetsim.system.rpc import Answer, RpcServer
-from knetsim.system.state import CONTROL_SOCKET
+from knetsim.system.state import CONTROL_SOCKET, KUBECONFIG
 
 T = TypeVar("T")
 
@@ -75,8 +79,16 @@ class Simulation:
     """A running scenario. To be made inside a sandbox."""
 
     def __init__(
-        self, scenario: Scenario, *, name: str = "default", progress: Progress | None = None, repair: bool = True
+        self,
+        scenario: Scenario,
+        *,
+        name: str = "default",
+        progress: Progress | None = None,
+        repair: bool = True,
+        listeners: Mapping[str, socket.socket] | None = None,
     ) -> None:
+        """`listeners` are what `open_api_ports` made before the sandbox was entered; without them no port of the host
+        leads to the clusters' API servers."""
         self.scenario = scenario
         self.name = name
         self.progress = progress or Silent()
@@ -88,10 +100,8 @@ class Simulation:
         self._manifests = read_all_manifests(scenario)
         self.net = Underlay()
         self.supervisor = Supervisor(self._daemon_ended)
-        self.clusters = [
-            Cluster(spec, ClusterParts(self.net, self.supervisor, self.progress, scenario, repair))
-            for spec in scenario.clusters
-        ]
+        parts = ClusterParts(self.net, self.supervisor, self.progress, scenario, repair, dict(listeners or {}))
+        self.clusters = [Cluster(spec, parts) for spec in scenario.clusters]
 
     @classmethod
     def run(cls, scenario: Scenario, body: Callable[[Simulation], int | None], *, name: str = "default") -> int:
@@ -102,13 +112,19 @@ class Simulation:
         """
         from knetsim.system.sandbox import Sandbox
 
+        listeners = open_api_ports(scenario)
+
         def engine() -> int:
             signals.raise_on_termination()
-            simulation = cls(scenario, name=name)
+            simulation = cls(scenario, name=name, listeners=listeners)
             simulation.start()
             return body(simulation) or 0
 
-        return Sandbox(name=name, scenario=scenario.file, version="", engine=engine).run()
+        try:
+            return Sandbox(name=name, scenario=scenario.file, version="", engine=engine).run()
+        finally:
+            for listener in listeners.values():
+                listener.close()
 
     # --- start and end ------------------------------------------------------------------------------------------------
 
@@ -120,6 +136,7 @@ class Simulation:
         self.progress.done("underlay", f"{hosts} hosts on {len(self.net.switches)} switches")
         self._rpc = RpcServer(f"{names.INSIDE_STATE}/{CONTROL_SOCKET}", self._methods())
         self._in_parallel(lambda cluster: cluster.start(self._manifests[cluster.name]))
+        self._write_kubeconfig()
         self.state = "ready"
 
     def _build_underlay(self) -> None:
@@ -129,6 +146,25 @@ class Simulation:
         for cluster in self.clusters:
             self.net.addLink(cluster.build(hosts_file), top)
         self.net.settle_addresses()
+
+    def _write_kubeconfig(self) -> None:
+        """For `knetsim kubectl` on the host: the state directory is seen there too, and ends with the simulation."""
+        config = self.kubeconfig()
+        if config["contexts"]:
+            path = Path(names.INSIDE_STATE, KUBECONFIG)
+            path.touch(mode=0o600)
+            path.write_text(format_kubeconfig(config))
+
+    def kubeconfig(self, cluster: str = "") -> dict[str, Any]:
+        """A kubeconfig for programs of this machine: a context `knetsim-C0` for each cluster with an API server, or for
+        one. NotFound; KnetsimError with the remedy when the one that is asked for has no API server."""
+        if cluster:
+            found = self.get(cluster)
+            return require_kubernetes(found.plane, found.name, "kubeconfig").kubeconfig()
+        planes = [one.plane for one in self.clusters]
+        return join_kubeconfigs(
+            [plane.kubeconfig() for plane in planes if isinstance(plane, KubernetesPlane) and plane.relay is not None]
+        )
 
     def _in_parallel(self, step: Callable[[Cluster], T]) -> list[T]:
         """One step for all clusters at once. The first error ends the wait, and so does whoever interrupts it: what the
@@ -236,6 +272,8 @@ class Simulation:
             "summary": self._rpc_summary,
             "exec": self._rpc_exec,
             "hosts": self._rpc_hosts,
+            "kubeconfig": lambda cluster="": Answer(self.kubeconfig(cluster)),
+            "apply": lambda cluster, objects: Answer(self.get(cluster).apply(objects)),
         }
 
     def add_method(self, name: str, method: rpc.Method) -> None:

@@ -65,11 +65,21 @@ def cli(ctx: click.Context, verbose: bool) -> None:
     "--exec", "-e", "lines", multiple=True, metavar="CMD", help="Run a line of the prompt, then end. Repeatable."
 )
 @click.option("--no-repair", is_flag=True, help="Let broken kernel state stay broken, for exercises.")
-def up(scenario: str, name: str | None, detach: bool, lines: tuple[str, ...], no_repair: bool) -> int:
+@click.option(
+    "--api-address",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    envvar="KNETSIM_API_ADDRESS",
+    help="Where this machine listens for kubectl, from port 6443 on (0.0.0.0: everywhere).",
+)
+def up(
+    scenario: str, name: str | None, detach: bool, lines: tuple[str, ...], no_repair: bool, api_address: str
+) -> int:
     """Start SCENARIO (a file, or the name of one that comes along) and open the mininet> prompt."""
     from knetsim.cli.up import Options, start
 
-    return start(Options(_scenario_path(scenario), name, detach, lines, repair=not no_repair))
+    repair = not no_repair
+    return start(Options(_scenario_path(scenario), name, detach, lines, repair=repair, api_address=api_address))
 
 
 def _scenario_path(word: str) -> Path:

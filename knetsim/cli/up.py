@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import knetsim
 from knetsim.cli.check import check_scenario
+from knetsim.control_choice import open_api_ports
 from knetsim.names import DNS_LABEL
 from knetsim.scenario import Scenario
 from knetsim.system import features, sandbox, signals
@@ -18,6 +20,9 @@ from knetsim.system.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from knetsim.simulation import Simulation
+
+#: sockets of the host that lead to the clusters' API servers
+_Ports = dict[str, socket.socket]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Options:
     detach: bool = False
     lines: tuple[str, ...] = ()
     repair: bool = True
+    api_address: str = "127.0.0.1"
 
 
 def start(options: Options) -> int:
@@ -56,11 +62,12 @@ def _needed_features(scenario: Scenario) -> frozenset[str]:
 
 def _box(options: Options, scenario: Scenario, ready: Callable[[], None]) -> Sandbox:
     name = options.name or _default_name(scenario)
+    ports = open_api_ports(scenario, options.api_address)
     return Sandbox(
         name=name,
         scenario=str(options.scenario),
         version=knetsim.__version__,
-        engine=lambda: _engine(options, scenario, name, ready),
+        engine=lambda: _engine(options, scenario, name, ready, ports),
         detached=options.detach,
     )
 
@@ -70,13 +77,13 @@ def _default_name(scenario: Scenario) -> str:
     return name if DNS_LABEL.match(name) else "default"
 
 
-def _engine(options: Options, scenario: Scenario, name: str, ready: Callable[[], None]) -> int:
+def _engine(options: Options, scenario: Scenario, name: str, ready: Callable[[], None], ports: _Ports) -> int:
     """The process inside the sandbox. It never returns an exception: what goes wrong is shown here."""
     from knetsim.cli.main import shown
 
     try:
         signals.raise_on_termination()
-        return shown(lambda: _simulate(options, scenario, name, ready))
+        return shown(lambda: _simulate(options, scenario, name, ready, ports))
     except signals.Terminated:
         return 0 if options.detach else 143
     finally:
@@ -84,12 +91,12 @@ def _engine(options: Options, scenario: Scenario, name: str, ready: Callable[[],
         sys.stderr.flush()
 
 
-def _simulate(options: Options, scenario: Scenario, name: str, ready: Callable[[], None]) -> int:
+def _simulate(options: Options, scenario: Scenario, name: str, ready: Callable[[], None], ports: _Ports) -> int:
     from knetsim.cli.progress import Progress
     from knetsim.simulation import Simulation
 
     with Progress() as progress:
-        simulation = Simulation(scenario, name=name, progress=progress, repair=options.repair)
+        simulation = Simulation(scenario, name=name, progress=progress, repair=options.repair, listeners=ports)
         simulation.start()
     if options.detach:
         print(f"{name} is ready; end it with: knetsim down --name {name}", flush=True)

@@ -28,6 +28,7 @@ from knetsim.dataplane.overlay.subnet_file import read_subnet_file
 from knetsim.dataplane.overlay.worker import OverlayStatus, OverlayWorker
 from knetsim.dataplane.pod import NativeWiring, PluginWiring, PodNetwork, WorkerPlace
 from knetsim.errors import MissingTool, NotReady, StoreUnavailable
+from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.flanneld_watch import FlanneldWatch
 from knetsim.node.worker import Worker
 from knetsim.system.daemon import DaemonSpec, Supervisor
@@ -50,16 +51,20 @@ class Programs:
     plugin_path: Sequence[Path]
 
 
+#: who has a share of the pod network
+NetworkHost = Worker | ControlPlaneHost
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerNetwork:
-    """One worker and what was chosen for it."""
+    """One worker, or the control plane's host, and what was chosen for it."""
 
-    worker: Worker
+    worker: NetworkHost
     agent: str
     cni: str
 
 
-def choose_parts(workers: Sequence[tuple[Worker, str, str]], programs: Programs) -> list[WorkerNetwork]:
+def choose_parts(workers: Sequence[tuple[NetworkHost, str, str]], programs: Programs) -> list[WorkerNetwork]:
     """The agent and the wiring of each worker from what its scenario says of it; pure.
 
     MissingTool when a part is demanded that is not installed.
@@ -143,7 +148,7 @@ class PodNetworkAgents:
         for network in self.networks:
             self._supervisor.stop(f"{network.worker.name}/{FLANNELD}")
 
-    def _start_flanneld(self, worker: Worker) -> None:
+    def _start_flanneld(self, worker: NetworkHost) -> None:
         assert self._programs.flanneld is not None
         directory = Path(names.host_directory(worker.name))
         argv = build_argv(
@@ -164,7 +169,7 @@ class PodNetworkAgents:
         else:
             wait_ready([_overlay_worker(network.worker) for network in self.networks], self._etcd, deadline)
 
-    def place(self, worker: Worker) -> WorkerPlace:
+    def place(self, worker: NetworkHost) -> WorkerPlace:
         """The worker as its pods' network sees it. NotReady before it has a subnet."""
         directory = names.host_directory(worker.name)
         lease = read_subnet_file(Path(directory))
@@ -211,17 +216,17 @@ def build_config(pod_network: Any) -> NetworkConfig:
     )
 
 
-def _unknown_status(worker: Worker, error: StoreUnavailable) -> OverlayStatus:
+def _unknown_status(worker: NetworkHost, error: StoreUnavailable) -> OverlayStatus:
     lease = read_subnet_file(Path(names.host_directory(worker.name)))
     return OverlayStatus(worker.name, subnet=str(lease.subnet) if lease else "", error=f"not known: {error.what}")
 
 
-def _underlay(worker: Worker) -> Underlay:
+def _underlay(worker: NetworkHost) -> Underlay:
     interface = worker.defaultIntf()
     return Underlay(interface.name, interface.index, interface.mtu)
 
 
-def _overlay_worker(worker: Worker) -> OverlayWorker:
+def _overlay_worker(worker: NetworkHost) -> OverlayWorker:
     return OverlayWorker(
         name=worker.name,
         namespaces=worker.place,

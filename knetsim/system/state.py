@@ -22,6 +22,8 @@ from knetsim.system.ledger import Ledger
 
 IDENTITY_FILE = "simulation.json"
 CONTROL_SOCKET = "control.sock"
+#: for kubectl on the host: all clusters of the simulation
+KUBECONFIG = "kubeconfig"
 _MOUNTPOINT_MARK = ".mountpoint"
 
 
@@ -52,6 +54,12 @@ class StateDirectory:
     def control_socket(self) -> str:
         """The UNIX socket at which the engine answers other terminals."""
         return str(self.path / CONTROL_SOCKET)
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The kubeconfig of its clusters, for programs of the host; there once it is ready, if any has an API
+        server."""
+        return self.path / KUBECONFIG
 
     def is_running(self) -> bool:
         """True while a process of the simulation holds the lock."""

@@ -15,21 +15,3 @@ each; the controllers and the scheduler may ask the API server far more often a 
 Commands that show it: `C0cp ps ax`, `C0cp kubectl get --raw /readyz?verbose`, `C0cp cat /tmp/knetsim/C0cp/admin.conf`,
 `C0e1 /tmp/knetsim/etcdctl get /registry/pods/default/c1`. Cost: about 400 MB a cluster, however many workers.
 """
-
-from __future__ import annotations
-
-from knetsim.control.kubernetes.certificates import Credentials, KeyPair, write_credentials
-from knetsim.control.kubernetes.flags import PROGRAMS, SECURE_PORT, ControlPlane
-from knetsim.control.kubernetes.kubeconfig import build_kubeconfig
-from knetsim.control.kubernetes.plane import KubernetesControl
-
-__all__ = [
-    "PROGRAMS",
-    "SECURE_PORT",
-    "ControlPlane",
-    "Credentials",
-    "KeyPair",
-    "KubernetesControl",
-    "build_kubeconfig",
-    "write_credentials",
-]

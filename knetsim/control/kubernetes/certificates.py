@@ -20,13 +20,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from knetsim.control.kubernetes.flags import FRONT_PROXY_CLIENT, KUBELET_CLIENT
+
 _VALID = datetime.timedelta(days=3650)
 _BEFORE = datetime.timedelta(days=1)
 #: who may do everything, as RBAC's bootstrap policy has it
 MASTERS = "system:masters"
-#: the API server, when it speaks to a kubelet: the only one whom kubelets let in
-KUBELET_CLIENT = "kube-apiserver-kubelet-client"
-FRONT_PROXY_CLIENT = "front-proxy-client"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from knetsim.control.kubernetes.certificates import FRONT_PROXY_CLIENT, Credentials
+if TYPE_CHECKING:
+    from knetsim.control.kubernetes.certificates import Credentials
 
 APISERVER, CONTROLLERS, SCHEDULER = "kube-apiserver", "kube-controller-manager", "kube-scheduler"
 #: what has to be installed
 PROGRAMS = (APISERVER, CONTROLLERS, SCHEDULER)
 
 SECURE_PORT, CONTROLLERS_PORT, SCHEDULER_PORT = 6443, 10257, 10259
+#: the API server, when it speaks to a kubelet: the only one whom kubelets let in
+KUBELET_CLIENT = "kube-apiserver-kubelet-client"
+#: the API server, when it passes a request on to an extension server
+FRONT_PROXY_CLIENT = "front-proxy-client"
 ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "GOGC": "50"}
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 _QPS, _BURST = 500, 1000

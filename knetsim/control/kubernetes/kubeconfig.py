@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,16 @@ def build_kubeconfig(context: str, server: str, ca: Path, pair: KeyPair, *, clus
         "contexts": [{"name": context, "context": {"cluster": name, "user": name}}],
         "current-context": context,
     }
+
+
+def join_kubeconfigs(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One kubeconfig with all contexts of several; the first one's current context is current."""
+    joined: dict[str, Any] = {"apiVersion": "v1", "kind": "Config", "clusters": [], "users": [], "contexts": []}
+    for config in configs:
+        for field in ("clusters", "users", "contexts"):
+            joined[field] += config[field]
+    joined["current-context"] = configs[0]["current-context"] if configs else ""
+    return joined
 
 
 def format_kubeconfig(config: dict[str, Any]) -> str:

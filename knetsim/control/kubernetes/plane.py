@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -60,7 +61,7 @@ class KubernetesControl:
         server = f"https://{plane.address}:{SECURE_PORT}"
         for program, pair in ((CONTROLLERS, signed.controllers), (SCHEDULER, signed.scheduler)):
             self._write(plane.kubeconfig(program), self._kubeconfig(program, server, pair))
-        self._write(plane.kubeconfig("admin"), self._kubeconfig(f"knetsim-{plane.cluster}", server, signed.admin))
+        self._write(plane.kubeconfig("admin"), format_kubeconfig(self.admin_kubeconfig(server)))
         self._write(plane.directory / "scheduler.yaml", yaml.safe_dump(build_scheduler_config(plane), sort_keys=False))
         return signed
 
@@ -68,11 +69,12 @@ class KubernetesControl:
         assert self.credentials is not None
         return format_kubeconfig(build_kubeconfig(context, server, self.credentials.ca, pair))
 
-    def admin_kubeconfig(self, server: str) -> str:
+    def admin_kubeconfig(self, server: str) -> dict[str, Any]:
         """The kubeconfig of the cluster's administrator, for who reaches the API server at the URL `server`."""
         if self.credentials is None:
             raise NotReady(f"the control plane of {self.plane.cluster} is still starting")
-        return self._kubeconfig(f"knetsim-{self.plane.cluster}", server, self.credentials.admin)
+        signed = self.credentials
+        return build_kubeconfig(f"knetsim-{self.plane.cluster}", server, signed.ca, signed.admin)
 
     def _write(self, path: Path, text: str) -> None:
         path.touch(mode=0o600)
