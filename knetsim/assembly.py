@@ -15,7 +15,6 @@ from knetsim import names
 from knetsim.api.etcd import Etcd
 from knetsim.api.events import WARNING, EventRecorder
 from knetsim.api.informer import Informer
-from knetsim.api.loop import Loop
 from knetsim.api.store import Store
 from knetsim.control_choice import KUBERNETES, choose_control_plane
 from knetsim.control_planes import EmbeddedPlane, KubernetesParts, KubernetesPlane, Plane
@@ -28,7 +27,7 @@ from knetsim.node.kubelet.events import EventQueue
 from knetsim.node.pod_network import NATIVE, PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
-from knetsim.status import DaemonState
+from knetsim.status import ControlPlaneProblem, DaemonState
 from knetsim.system.daemon import Daemon, Supervisor
 from knetsim.system.programs import PLUGIN_DIRECTORIES, find_plugin, find_program, require_program
 from knetsim.system.wait import wait_until
@@ -77,6 +76,7 @@ class ClusterAssembly:
         self.nodes: Informer | None = None
         self.pods: Informer | None = None
         self.control_plane = choose_control_plane(spec)
+        self.host_agent = ""  # who gives the control plane's host its share of the pod network
         self._host: ControlPlaneHost | None = None
         self._plane: Plane | None = None
         self._store: Store | None = None
@@ -178,6 +178,16 @@ class ClusterAssembly:
             "log": status.log,
         }
 
+    def read_control_plane_problems(self) -> list[ControlPlaneProblem]:
+        """What of the control plane does not work, once it has been started."""
+        if self._plane is None or self._store is None:
+            return []
+        return [{"object": name, "what": what} for name, what in self._plane.read_problems()]
+
+    def read_api_server(self) -> str:
+        """The URL by which programs of this machine reach the API server; empty when they do not."""
+        return self._plane.url if isinstance(self._plane, KubernetesPlane) else ""
+
     def owns_host(self, host: str) -> bool:
         """Whether a host of that name is in this cluster."""
         return host in self.spec.host_addresses()
@@ -243,6 +253,7 @@ class ClusterAssembly:
         self.choices = {choice.worker.name: choice for choice in chosen}
         if self.control_plane == KUBERNETES:
             # the API server itself connects to pods and, where rules of Services are, to VIPs
+            self.host_agent = chosen[0].agent
             chosen = [*chosen, *choose_parts([(self._up(self._host), chosen[0].agent, NATIVE)], programs)]
         self.network = PodNetworkAgents(
             self.name,

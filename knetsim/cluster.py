@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from knetsim import names
+from knetsim.api.objects import describe
 from knetsim.assembly import ClusterAssembly, ClusterParts
 from knetsim.errors import KnetsimError, NotFound, NotReady
 from knetsim.node.worker import Worker
@@ -120,6 +121,16 @@ class Cluster(ClusterAssembly):
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {', '.join(worker.name for worker in self.workers)}>"
+
+    def apply(self, objects: list[dict[str, Any]]) -> dict[str, list[str]]:
+        """Create objects, or make those that exist as these say: a line for each, `done` or `failed`."""
+        lines: dict[str, list[str]] = {"done": [], "failed": []}
+        for obj in objects:
+            try:
+                lines["done"].append(f"{describe(obj)}: {self.plane.apply(obj)}")
+            except KnetsimError as error:
+                lines["failed"].append(f"{describe(obj)}: {error}")
+        return lines
 
     # --- pods ---------------------------------------------------------------------------------------------------------
 

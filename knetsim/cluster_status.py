@@ -34,7 +34,7 @@ def read_cluster(cluster: ClusterAssembly) -> ClusterState:
     pods = [_read_pod(cluster, pod) for pod in cluster.pods.items()] if cluster.pods else []
     agents = _read_agents(cluster)
     config = cluster.spec.pod_network
-    backend = config.backend
+    backend, host = config.backend, names.control_plane_host(cluster.name)
     network: PodNetworkState = {
         "backend": backend.type,
         "vni": getattr(backend, "vni", 0),
@@ -45,7 +45,10 @@ def read_cluster(cluster: ClusterAssembly) -> ClusterState:
     }
     return {
         "name": cluster.name,
-        "controlPlane": "none",
+        "controlPlane": cluster.control_plane,
+        "controlPlaneDaemons": [daemon for name in cluster.daemon_names(host) if (daemon := cluster.daemon(name))],
+        "controlPlaneProblems": cluster.read_control_plane_problems(),
+        "apiServer": cluster.read_api_server(),
         "etcd": _read_etcd(cluster),
         "workers": [_read_worker(cluster, worker, pods, agents) for worker in cluster.workers],
         "pods": sorted(pods, key=lambda pod: (pod["namespace"], pod["name"])),
@@ -100,7 +103,7 @@ def _read_agents(cluster: ClusterAssembly) -> list[AgentState]:
     return [
         {
             "worker": row.worker,
-            "agent": cluster.choices[row.worker].agent,
+            "agent": cluster.choices[row.worker].agent if row.worker in cluster.choices else cluster.host_agent,
             "healthy": bool(row.subnet) and not row.error,
             "lease": row.subnet,
             "repairs": row.repairs,
@@ -136,6 +139,11 @@ def find_problems(state: ClusterState) -> list[ProblemState]:
         {"object": f"{member['name']}/etcd", "what": "does not serve", "hint": f"see {_log(member['name'], 'etcd')}"}
         for member in state["etcd"]["members"]
         if not member["healthy"]
+    ]
+    host = names.control_plane_host(state["name"])
+    problems += [
+        {"object": one["object"], "what": one["what"], "hint": f"see the logs in {names.host_directory(host)}"}
+        for one in state["controlPlaneProblems"]
     ]
     for worker in state["workers"]:
         if not worker["ready"]:

@@ -18,7 +18,8 @@ from knetsim.api.etcd import Etcd
 from knetsim.api.etcd_store import EtcdStore
 from knetsim.api.http_store import ApiClient, HttpStore
 from knetsim.api.informer import Informer
-from knetsim.api.objects import Object, namespace_of
+from knetsim.api.loop import Loop
+from knetsim.api.objects import Object, name_of, namespace_of
 from knetsim.api.store import Store
 from knetsim.control.embedded import ensure_namespaces, reconcile_namespace, write_pods
 from knetsim.control.kubernetes.flags import (
@@ -31,16 +32,16 @@ from knetsim.control.kubernetes.flags import (
 )
 from knetsim.control.kubernetes.plane import KubernetesControl
 from knetsim.control_choice import EMBEDDED, KUBERNETES
-from knetsim.errors import KnetsimError
+from knetsim.errors import AlreadyExists, KnetsimError
 from knetsim.node.control_plane import ControlPlaneHost
-from knetsim.api.loop import Loop
 from knetsim.scenario import ClusterSpec
 from knetsim.system.daemon import Supervisor
-from knetsim.system.programs import find_program
+from knetsim.system.programs import TOOLS, find_program
 from knetsim.system.relay import Relay
 
 READY_DEADLINE = 90.0
 _WRITERS = 8
+_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
 class Plane(Protocol):
@@ -62,6 +63,9 @@ class Plane(Protocol):
 
     def write_pods(self, pods: Sequence[Mapping[str, Any]]) -> list[Object]:
         """Create pods, several at once. When writing one fails, the others are written all the same."""
+
+    def apply(self, obj: Object) -> str:
+        """Create an object, or make it as `obj` says: `created`, `configured` or `unchanged`. Errors of the store."""
 
     def read_problems(self) -> list[tuple[str, str]]:
         """What is not as it should be: (object, in words)."""
@@ -127,6 +131,19 @@ class EmbeddedPlane:
         assert self._store is not None, "start was called"
         return write_pods(self._store, pods)
 
+    def apply(self, obj: Object) -> str:
+        """See Plane."""
+        assert self._store is not None, "start was called"
+        try:
+            if obj.get("kind") == "Pod":
+                self.write_pods([obj])
+            else:
+                self._store.create(obj)
+        except AlreadyExists:
+            before = self._store.get(obj["kind"], name_of(obj), namespace_of(obj) or None)
+            return "unchanged" if self._store.update(obj) == before else "configured"
+        return "created"
+
     def read_problems(self) -> list[tuple[str, str]]:
         """See Plane."""
         return []
@@ -161,10 +178,14 @@ class KubernetesPlane:
         self.control = KubernetesControl(plane, parts.host.place, programs, parts.supervisor)
         self.relay = Relay(spec.name, parts.listener, self.control.dial) if parts.listener is not None else None
         self._store: HttpStore | None = None
+        self._host = parts.host
 
     def start(self, etcd: Etcd) -> None:
         """See Plane."""
         self.control.prepare()
+        path = [names.INSIDE_STATE, *_DIRECTORIES, str(TOOLS)]
+        admin = str(self.control.plane.kubeconfig("admin"))
+        self._host.environment = {"KUBECONFIG": admin, "PATH": ":".join(path)}
         self.control.start_apiserver()
 
     def open_store(self) -> HttpStore:
@@ -216,6 +237,11 @@ class KubernetesPlane:
             written = [writers.submit(store.create, dict(pod)) for pod in pods]
         return [result.result() for result in written]
 
+    def apply(self, obj: Object) -> str:
+        """See Plane: server-side apply, as `kubectl apply --server-side`."""
+        assert self._store is not None, "open_store was called"
+        return self._store.apply(obj)
+
     def read_problems(self) -> list[tuple[str, str]]:
         """See Plane."""
         if self.control.credentials is None:
@@ -223,14 +249,21 @@ class KubernetesPlane:
         healths = {program: self.control.read_health(program) for program in (APISERVER, CONTROLLERS, SCHEDULER)}
         return [(self.control.daemon_name(program), why) for program, why in healths.items() if why]
 
+    @property
+    def url(self) -> str:
+        """The URL by which programs of this machine reach the API server; empty when no port leads there."""
+        if self.relay is None:
+            return ""
+        address, port = self.relay.address
+        # who listens at all addresses is reached by loopback too, and the certificate says so
+        host = "127.0.0.1" if address in ("0.0.0.0", "::") else address
+        return f"https://{host}:{port}"
+
     def kubeconfig(self) -> dict[str, Any]:
         """The administrator's kubeconfig for programs of this machine. NotReady, KnetsimError."""
         if self.relay is None:
             raise KnetsimError(f"no port of this machine leads to {self.control.plane.cluster}")
-        address, port = self.relay.address
-        # who listens at all addresses is reached by loopback too, and the certificate says so
-        host = "127.0.0.1" if address in ("0.0.0.0", "::") else address
-        return self.control.admin_kubeconfig(f"https://{host}:{port}")
+        return self.control.admin_kubeconfig(self.url)
 
     def stop(self) -> None:
         """See Plane."""

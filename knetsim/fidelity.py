@@ -29,6 +29,10 @@ class Part:
     where: str = ""  # which clusters or workers of a running simulation use it; empty for all
 
 
+_KUBERNETES = (
+    "kube-apiserver, kube-controller-manager and kube-scheduler, unmodified, one of each and without leader election; "
+    "objects are stored as JSON, limits on requests a second are far higher"
+)
 _CONTROL_PLANE = (
     "agents read and write etcd, in kube-apiserver's own keys, as JSON instead of protobuf. A pod is bound when it is "
     "written: by name, or spread by nodeSelector, taints and load. No users and rights, no controllers: Deployments "
@@ -52,7 +56,8 @@ PARTS: tuple[Part, ...] = (
     Part("underlay", "Linux bridges", "simplified", _UNDERLAY),
     Part("worker", "Mininet host", "simplified", _WORKER),
     Part("etcd", "etcd", "real", "no TLS, no fsync: the data ends with the simulation"),
-    Part("control plane", "none", "simplified", _CONTROL_PLANE),
+    Part("control plane", "kubernetes", "real", _KUBERNETES),
+    Part("control plane", "embedded", "simplified", _CONTROL_PLANE),
     Part("kubelet", "knetsim's", "simplified", _KUBELET),
     Part("containers", "processes", "simplified", _CONTAINERS),
     Part("pod wiring", "plugins", "real", "the CNI plugins flannel, bridge and host-local; no portmap (no hostPort)"),

@@ -237,7 +237,8 @@ class Simulation:
             os.close(own_pids)
             os.close(mounts)
         directory = names.host_directory(node.name)
-        return Target(place, _prompt_of(node.name, self.clusters), {}, directory if Path(directory).is_dir() else "/")
+        env = getattr(node, "environment", {})
+        return Target(place, _prompt_of(node.name, self.clusters), env, directory if Path(directory).is_dir() else "/")
 
     def _pod_target(self, cluster: Cluster, namespace: str, pod: str, container: str | None) -> Target:
         place, worker = cluster.pod_place(namespace, pod, container)

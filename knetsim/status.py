@@ -90,11 +90,21 @@ class PodNetworkState(TypedDict):
     agentStates: list[AgentState]
 
 
+class ControlPlaneProblem(TypedDict):
+    """Something of a control plane that does not work."""
+
+    object: str  # "C0cp/kube-scheduler"
+    what: str
+
+
 class ClusterState(TypedDict):
     """A cluster."""
 
     name: str  # "C0"
-    controlPlane: str  # "none" (pods are bound as they are written) | "embedded" | "kubernetes"
+    controlPlane: str  # "embedded" | "kubernetes"
+    controlPlaneDaemons: list[DaemonState]  # those of C0cp, flanneld too; none when it is embedded
+    controlPlaneProblems: list[ControlPlaneProblem]
+    apiServer: str  # where programs of this machine reach it, "https://127.0.0.1:6443"; empty: nowhere
     etcd: EtcdState
     workers: list[WorkerState]
     pods: list[PodState]

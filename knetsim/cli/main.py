@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from knetsim.cli.bench import bench
+from knetsim.cli.kubernetes import apply, kubeconfig, kubectl
 from knetsim.cli.terminal import Output, ensure_standard_files
 from knetsim.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, KnetsimError, NotFound, UsageError
 from knetsim.names import did_you_mean
@@ -72,9 +73,7 @@ def cli(ctx: click.Context, verbose: bool) -> None:
     envvar="KNETSIM_API_ADDRESS",
     help="Where this machine listens for kubectl, from port 6443 on (0.0.0.0: everywhere).",
 )
-def up(
-    scenario: str, name: str | None, detach: bool, lines: tuple[str, ...], no_repair: bool, api_address: str
-) -> int:
+def up(scenario: str, name: str | None, detach: bool, lines: tuple[str, ...], no_repair: bool, api_address: str) -> int:
     """Start SCENARIO (a file, or the name of one that comes along) and open the mininet> prompt."""
     from knetsim.cli.up import Options, start
 
@@ -243,7 +242,8 @@ def _add_reports() -> None:
 
 
 _add_reports()
-cli.add_command(bench)
+for command in (apply, bench, kubeconfig, kubectl):
+    cli.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

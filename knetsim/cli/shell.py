@@ -27,8 +27,9 @@ from mininet.log import lg
 from mininet.util import quietRun
 
 from knetsim.cli.render import print_error, render_status
+from knetsim.control_planes import require_kubernetes
 from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, UsageError
-from knetsim.names import nearest_word
+from knetsim.names import control_plane_host, nearest_word
 from knetsim.simulation import Simulation
 
 _HISTORY = "~/.knetsim_history"
@@ -36,7 +37,6 @@ _HISTORY = "~/.knetsim_history"
 _LOOK_MILLISECONDS = 500
 _NOT_YET = {
     "trace": "following a packet comes with a later version; until then: C0w1 tcpdump -ni any",
-    "kubectl": "there is no API server in this version; see the objects: C0e1 etcdctl get / --prefix --keys-only",
 }
 
 
@@ -176,6 +176,16 @@ class Shell(CLI):  # type: ignore[misc]
     def do_status(self, line: str) -> None:
         """status: clusters, etcd members, workers, pods, daemons. `status -o json` for programs."""
         render_status(self.simulation.status(), "json" if "json" in line.split() else "table")
+
+    def do_kubectl(self, line: str) -> None:
+        """kubectl [-c CLUSTER] ARGS: the real kubectl, on the control plane's host; workers may be called C0w1 too."""
+        words = line.split(maxsplit=2)
+        name, rest = (words[1], "".join(words[2:])) if words[:1] == ["-c"] and len(words) > 1 else ("", line)
+        cluster = self.simulation.get(name) if name else self.simulation.clusters[0]
+        require_kubernetes(cluster.plane, cluster.name, "kubectl")
+        nodes = {worker.name: worker.node_name for one in self.simulation.clusters for worker in one.workers}
+        rest = re.sub(r"\S+", lambda match: nodes.get(match.group(), match.group()), rest)
+        self._run_on(self.mn[control_plane_host(cluster.name)], f"kubectl {rest}")
 
     def do_pingall(self, line: str) -> None:
         """pingall: ping between all hosts, and between all pods of each cluster."""

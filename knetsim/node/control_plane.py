@@ -8,6 +8,7 @@ Services' rules; but it is no Node, so nothing is ever bound to it.
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from knetsim.dataplane.underlay import HostNode
@@ -19,3 +20,13 @@ class ControlPlaneHost(HostNode):
     def __init__(self, name: str, ip: str, **params: Any) -> None:
         super().__init__(name, ip, **params)
         self.address = ip.split("/", maxsplit=1)[0]
+        #: what commands here find in their environment: where kubectl is, and its kubeconfig
+        self.environment: dict[str, str] = {}
+
+    def ensure_shell(self) -> None:
+        """Start the host's bash unless it runs; kubectl is in its PATH and knows the cluster."""
+        before = self.shell
+        super().ensure_shell()
+        if self.shell is not before and self.environment:
+            words = " ".join(f"{name}={shlex.quote(value)}" for name, value in self.environment.items())
+            self.cmd(f"export {words}")

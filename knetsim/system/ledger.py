@@ -2,8 +2,9 @@
 end.
 
 The kernel ends what lives inside the sandbox. The rest, files mostly, is listed in `ledger.jsonl` of the state
-directory, one JSON object a line: {"kind": "file"|"tree", "path": …}. `sweep` undoes the entries, newest first, then
-the state directory itself; it serves stop, failed start, Ctrl-C and the next start after a crash alike.
+directory, one JSON object a line: {"kind": "file"|"tree"|"contexts", "path": …, "names": […]}. `sweep` undoes the
+entries, newest first, then the state directory itself; it serves stop, failed start, Ctrl-C and the next start after a
+crash alike.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from knetsim.errors import LeftoverError
+from knetsim.errors import KnetsimError, LeftoverError
+from knetsim.system.kubeconfig_merge import remove_contexts
 
 LEDGER_FILE = "ledger.jsonl"
 
@@ -28,7 +31,12 @@ def _remove_tree(path: str) -> None:
         shutil.rmtree(path)
 
 
-UNDO: dict[str, Callable[[str], None]] = {"file": _remove_file, "tree": _remove_tree}
+#: how an entry is undone, by its kind: called with the path and the names that were written down
+UNDO: dict[str, Callable[[str, list[str]], None]] = {
+    "file": lambda path, names: _remove_file(path),
+    "tree": lambda path, names: _remove_tree(path),
+    "contexts": lambda path, names: remove_contexts(Path(path), names),
+}
 
 
 class Ledger:
@@ -38,16 +46,17 @@ class Ledger:
         self.state = state
         self.path = state / LEDGER_FILE
 
-    def record(self, kind: str, path: str) -> None:
-        """Write down, durably, that `path` is about to be made; `kind` says how it is undone."""
+    def record(self, kind: str, path: str, names: Sequence[str] = ()) -> None:
+        """Write down, durably, that `path`, or what is called `names` in it, is about to be made; `kind` says how it is
+        undone."""
         if kind not in UNDO:
             raise ValueError(f"no undo for {kind!r}")
         with self.path.open("a") as file:
-            file.write(json.dumps({"kind": kind, "path": path}) + "\n")
+            file.write(json.dumps({"kind": kind, "path": path, "names": list(names)}) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
-    def entries(self) -> list[dict[str, str]]:
+    def entries(self) -> list[dict[str, Any]]:
         """What is written down, oldest first. A last line cut short by a crash stands for a thing that was not made."""
         if not self.path.exists():
             return []
@@ -65,8 +74,8 @@ class Ledger:
         failures: list[BaseException] = []
         for entry in reversed(self.entries()):
             try:
-                UNDO[entry["kind"]](entry["path"])
-            except OSError as error:
+                UNDO[entry["kind"]](entry["path"], entry.get("names", []))
+            except (OSError, KnetsimError) as error:
                 failures.append(error)
         if not failures:
             try:

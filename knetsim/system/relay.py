@@ -13,7 +13,7 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from knetsim.errors import KnetsimError, UsageError
 
@@ -51,7 +51,7 @@ class _End:
     """One end of a joined connection: what is still to be written to it, and what is known of both directions."""
 
     socket: socket.socket
-    pending: memoryview = memoryview(b"")
+    pending: memoryview = field(default_factory=lambda: memoryview(b""))
     finished: bool = False  # it sends nothing more
     told: bool = False  # it was told that nothing more will come
     events: int = 0  # what the selector watches it for

@@ -16,7 +16,9 @@ _FILES = sorted((_ROOT / "knetsim").rglob("*.py"))
 
 _BASE = frozenset({"errors", "names"})
 #: modules of the top level that put the layers together; anything below `cli`, `lessons` and `bench` is theirs to use
-_COMPOSITION = frozenset({"assembly", "cluster", "cluster_status", "control_choice", "control_planes", "fidelity", "simulation", "status"})
+_COMPOSITION = frozenset(
+    {"assembly", "cluster", "cluster_status", "control_choice", "control_planes", "fidelity", "simulation", "status"}
+)
 _LAYERS = _BASE | {"scenario", "system", "dataplane", "api", "control", "node", "trace"}
 
 #: what each part of knetsim may import of knetsim, beside itself

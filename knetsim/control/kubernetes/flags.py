@@ -1,7 +1,7 @@
 """The command lines of the control plane's programs, and the scheduler's configuration file; pure.
 
 What differs from what kubeadm gives them, and why:
-- `--storage-media-type=application/json`: `etcdctl get` shows objects as text. Service and pod lists cost a little more.
+- `--storage-media-type=application/json`: `etcdctl get` shows objects as text; lists cost a little more.
 - no leader election: there is one of each, and nobody to wait for at the start.
 - far higher limits on requests a second, and more workers where many objects are made at once: 300 pods are bound in a
   second instead of fourteen.
