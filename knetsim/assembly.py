@@ -229,6 +229,7 @@ class ClusterAssembly:
         progress, plane = self._parts.progress, self.plane
         progress.step(self.name, f"the control plane ({plane.kind})")
         self._store = plane.open_store()
+        progress.done(self.name, f"control plane: {plane.explain()}")
         self._events = EventRecorder(self._store, "knetsim")
         self._event_queue.start()
         self.nodes, self.pods = Informer(self._store, "Node"), Informer(self._store, "Pod")

@@ -21,13 +21,18 @@ def choose_control_plane(spec: ClusterSpec) -> str:
     """
     if spec.control_plane == EMBEDDED:
         return EMBEDDED
-    missing = [name for name in PROGRAMS if find_program(name) is None]
-    if not missing:
+    if has_kubernetes():
         return KUBERNETES
     if spec.control_plane == KUBERNETES:
+        missing = [name for name in PROGRAMS if find_program(name) is None]
         what = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed"
         raise MissingTool(what, spec.name, hint="run ./utils/setup, or say controlPlane: embedded")
     return EMBEDDED
+
+
+def has_kubernetes() -> bool:
+    """Whether the programs of Kubernetes' own control plane are installed."""
+    return all(find_program(name) is not None for name in PROGRAMS)
 
 
 def open_api_ports(scenario: Scenario, address: str = "127.0.0.1") -> dict[str, socket.socket]:

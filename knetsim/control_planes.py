@@ -55,6 +55,9 @@ class Plane(Protocol):
     def open_store(self) -> Store:
         """Wait until objects can be read and written; NotReady."""
 
+    def explain(self) -> str:
+        """What serves, in a few words, once it does."""
+
     def wait_usable(self) -> None:
         """Wait until what users write is carried out; NotReady."""
 
@@ -94,6 +97,10 @@ class EmbeddedPlane:
         ensure_namespaces(self._store)
         self._empty_namespaces(self._store)
         return self._store
+
+    def explain(self) -> str:
+        """See Plane."""
+        return "embedded, straight on etcd"
 
     def _empty_namespaces(self, store: EtcdStore) -> None:
         """Have namespaces that are being deleted emptied and then deleted, as Kubernetes' namespace controller does."""
@@ -207,6 +214,10 @@ class KubernetesPlane:
         )
         self._store = HttpStore(client)
         return self._store
+
+    def explain(self) -> str:
+        """See Plane."""
+        return f"kube-apiserver at {self.url or self.control.plane.address}"
 
     def wait_usable(self) -> None:
         """See Plane: the controllers have made the service account without which no pod is admitted."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from knetsim.assembly import find_programs
 from knetsim.bench.apart import scratch_directory
+from knetsim.bench.control import measure_control
 from knetsim.bench.figures import Figure, Machine, explain_noise
 from knetsim.bench.machine import Watch
 from knetsim.bench.memory import measure_memory
@@ -17,6 +18,7 @@ from knetsim.bench.plan import Plan, Tell
 from knetsim.bench.pods import measure_pods
 from knetsim.bench.start import measure_start
 from knetsim.bench.stop import measure_stop
+from knetsim.control_choice import has_kubernetes
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ MEASURES = {
     "memory": Measure(measure_memory, 100, 1000),
     "path": Measure(measure_path, 2, 2),
     "stop": Measure(measure_stop, 100, 1000),
+    "control": Measure(measure_control, 10, 300),
 }
 #: a pod is asked by one on another worker
 WORKERS_MIN = 2
@@ -64,7 +67,7 @@ def run_measures(
     """Take the measurements `names` in turn, of the size given or their own. Errors of the first that fails."""
     watch = Watch()
     programs = find_programs()
-    has_real_parts = programs.flanneld is not None and bool(programs.plugin_path)
+    has_real_parts = programs.flanneld is not None and bool(programs.plugin_path) and has_kubernetes()
     figures: list[Figure] = []
     with scratch_directory() as directory:
         for name in names:

@@ -10,7 +10,7 @@ that starts meanwhile is in it too. The floor is that of the same kernel objects
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from knetsim.bench.plan import Plan, Tell
 from knetsim.bench.process import running
 from knetsim.bench.scenarios import write_scenario
 from knetsim.bench.settle import read_steady_memory, wait_freed
+from knetsim.control_choice import EMBEDDED
 
 WORKER_MB = 12.0
 _MB = 1_000_000
@@ -44,8 +45,15 @@ class Held:
 
 def measure_memory(plan: Plan, directory: Path, tell: Tell) -> list[Figure]:
     """Megabytes a worker, and the fixed part. CommandError when a simulation does not start."""
-    small = write_scenario(directory / "memory-one", 1, 0)
-    large = write_scenario(directory / "memory-all", plan.workers, plan.pods)
+    return measure_workers(plan, directory, tell, control_plane=EMBEDDED)
+
+
+def measure_workers(plan: Plan, directory: Path, tell: Tell, *, control_plane: str) -> list[Figure]:
+    """The same with either control plane, whose growth counts as the workers' too."""
+    small = write_scenario(directory / f"memory-one-{control_plane}", 1, 0, control_plane=control_plane)
+    large = write_scenario(
+        directory / f"memory-all-{control_plane}", plan.workers, plan.pods, control_plane=control_plane
+    )
     layout = Layout(plan.workers, plan.pods)
     fixed: list[Held] = []
     whole: list[Held] = []
@@ -56,7 +64,9 @@ def measure_memory(plan: Plan, directory: Path, tell: Tell) -> list[Figure]:
         wait_freed()
         fixed.append(_read_held(small))
         whole.append(_read_held(large))
-    return [_worker_figure(plan, fixed, whole, floors), _fixed_figure(fixed)]
+    prefix = "" if control_plane == EMBEDDED else "control-"
+    figures = [_worker_figure(plan, fixed, whole, floors), _fixed_figure(fixed)]
+    return [replace(figure, name=f"{prefix}{figure.name}") for figure in figures]
 
 
 def _read_held(scenario: Path) -> Held:

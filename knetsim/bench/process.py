@@ -24,8 +24,14 @@ _STOP_DEADLINE = 60.0
 #: a finished step as `knetsim up` tells it: `[  1.2s] C0: etcd: 3 of 3 members healthy`
 _STEP = re.compile(r"^\[ *[\d.]+s\] (?:. )?(?P<who>\S+): (?P<what>.*)$")
 #: what each step is called in a breakdown, by a word that only its line holds
-_STEPS = (("hosts on", "underlay"), ("etcd", "etcd"), ("pod network", "pod network"), ("pods ready", "pods"))
-PROMPT, CHECK = "prompt", "check"
+PROMPT, CHECK, CONTROL_PLANE = "prompt", "check", "control plane"
+_STEPS = (
+    ("hosts on", "underlay"),
+    ("etcd", "etcd"),
+    ("pod network", "pod network"),
+    (CONTROL_PLANE, CONTROL_PLANE),
+    ("pods ready", "pods"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,7 @@ class Start:
     seconds: float
     parts: dict[str, float]
     cpu_seconds: float
+    moments: dict[str, float]
 
 
 def time_start(scenario: Path) -> Start:
@@ -46,7 +53,7 @@ def time_start(scenario: Path) -> Start:
     moments = read_moments(run.lines)
     if CHECK not in moments:
         raise KnetsimError("the start cannot be read", why=run.text("output")[-500:], hint="has the prompt changed?")
-    return Start(moments[CHECK], read_parts(moments), run.cpu_seconds)
+    return Start(moments[CHECK], read_parts(moments), run.cpu_seconds, moments)
 
 
 def read_moments(lines: Sequence[TimedLine]) -> dict[str, float]:

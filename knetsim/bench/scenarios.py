@@ -12,12 +12,18 @@ PAUSE_IMAGE = "registry.k8s.io/pause:3.10"
 
 
 def build_scenario(
-    workers: int | Sequence[dict[str, Any]], *, agent: str, cni: str, manifests: str | None = None
+    workers: int | Sequence[dict[str, Any]],
+    *,
+    agent: str,
+    cni: str,
+    manifests: str | None = None,
+    control_plane: str = "embedded",
 ) -> str:
     """One cluster with `workers` workers (a number, or a list as in a scenario), pods from the file `manifests`."""
     cluster = {
         "name": "C0",
         "workers": workers if isinstance(workers, int) else list(workers),
+        "controlPlane": control_plane,
         "podNetwork": {"agent": agent, "cni": cni},
     }
     spec: dict[str, Any] = {"clusters": [cluster]}
@@ -39,20 +45,30 @@ def build_pod(name: str, node: str | None = None) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
-def write_scenario(directory: Path, workers: int, pods: int, *, agent: str = "embedded", cni: str = "native") -> Path:
-    """A scenario of that size with its manifests, in files of `directory`; the scenario's."""
+def write_scenario(directory: Path, workers: int, pods: int, *, control_plane: str = "embedded") -> Path:
+    """A scenario of that size with its manifests, in files of `directory`, without flanneld and CNI plugins; its
+    file."""
     directory.mkdir(parents=True, exist_ok=True)
     if pods:
         (directory / "pods.yaml").write_text(build_pods(pods))
     scenario = directory / "scenario.yaml"
-    scenario.write_text(build_scenario(workers, agent=agent, cni=cni, manifests="pods.yaml" if pods else None))
+    scenario.write_text(
+        build_scenario(
+            workers,
+            agent="embedded",
+            cni="native",
+            manifests="pods.yaml" if pods else None,
+            control_plane=control_plane,
+        )
+    )
     return scenario
 
 
-def change_parts(text: str, directory: Path, *, agent: str, cni: str) -> str:
-    """The scenario `text`, found in `directory`, with this agent and wiring in all its clusters."""
+def change_parts(text: str, directory: Path, *, agent: str, cni: str, control_plane: str) -> str:
+    """The scenario `text`, found in `directory`, with these parts in all its clusters."""
     document = yaml.safe_load(text)
     for cluster in document["spec"]["clusters"]:
+        cluster["controlPlane"] = control_plane
         cluster["podNetwork"] = {**cluster.get("podNetwork", {}), "agent": agent, "cni": cni}
     manifests = document["spec"].get("manifests", [])
     document["spec"]["manifests"] = [str(directory / entry) for entry in manifests]

@@ -21,6 +21,7 @@ from knetsim.bench.plan import Plan, Tell
 from knetsim.bench.process import CHECK, Start, time_start
 from knetsim.bench.scenarios import change_parts, write_scenario
 from knetsim.bench.settle import wait_freed
+from knetsim.control_choice import EMBEDDED, KUBERNETES
 from knetsim.scenario import Scenario, read_all_manifests, read_scenario
 
 BY_HAND = "the same kernel objects by `ip -batch`, `bridge -batch` and `nft -f`"
@@ -50,14 +51,15 @@ def _build_cases(plan: Plan, directory: Path) -> list[_Case]:
     layouts = read_layouts(read_scenario(plan.default_scenario))
     size = f"{sum(one.workers for one in layouts)} workers, {sum(one.pods for one in layouts)} pods"
     cases = []
-    for name, agent, cni, seconds in (
-        ("start-real", "flanneld", "plugins", REAL_SECONDS),
-        ("start-embedded", "embedded", "native", EMBEDDED_SECONDS),
+    for name, agent, cni, control, seconds in (
+        ("start-real", "flanneld", "plugins", KUBERNETES, REAL_SECONDS),
+        ("start-embedded", "embedded", "native", EMBEDDED, EMBEDDED_SECONDS),
     ):
         if name == "start-real" and not plan.has_real_parts:
             continue
         scenario = directory / f"{name}.yaml"
-        scenario.write_text(change_parts(text, plan.default_scenario.parent.resolve(), agent=agent, cni=cni))
+        folder = plan.default_scenario.parent.resolve()
+        scenario.write_text(change_parts(text, folder, agent=agent, cni=cni, control_plane=control))
         what = f"default scenario ({size}), {name.removeprefix('start-')}"
         cases.append(_Case(name, what, scenario, layouts, Target("≤", seconds)))
     sized = write_scenario(directory / "sized", plan.workers, plan.pods)

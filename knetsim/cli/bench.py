@@ -17,21 +17,22 @@ if TYPE_CHECKING:
     from knetsim.bench.figures import Figure, Samples
     from knetsim.bench.measures import Report
 
-_NAMES = ("start", "pods", "memory", "path", "stop")
+_NAMES = ("start", "pods", "memory", "path", "stop", "control")
 _DEFAULT_SCENARIO = Path(__file__).resolve().parents[2] / "scenarios" / "default.yaml"
 
 
 @click.command(short_help="Measure simulations against their floors.")
 @click.argument("what", type=click.Choice([*_NAMES, "all"]), default="all")
-@click.option("--workers", type=click.IntRange(2, 1000), help="Workers (default: 100; pods: 10; path: 2).")
-@click.option("--pods", type=click.IntRange(2, 100_000), help="Pods (default: 1000; pods: 100).")
+@click.option("--workers", type=click.IntRange(2, 1000), help="Workers (default: 100; pods, control: 10; path: 2).")
+@click.option("--pods", type=click.IntRange(2, 100_000), help="Pods (default: 1000; pods: 100; control: 300).")
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Runs, of which the median counts.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="A table, or all samples.")
 def bench(what: str, workers: int | None, pods: int | None, runs: int, output: str) -> int:
     """Measure what simulations take, side by side with their floor: the same kernel objects made by hand.
 
     start: from the command to the last pod that answers. pods: from a pod's creation until it answers. memory: of a
-    worker with its pods. path: throughput between pods of two workers. stop: until nothing is left.
+    worker with its pods. path: throughput between pods of two workers. stop: until nothing is left. control:
+    Kubernetes' own control plane: its start and memory, pods a second of a Deployment, the delay of a watch.
     """
     from knetsim.bench.measures import run_measures
     from knetsim.system import signals
