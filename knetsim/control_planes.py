@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from knetsim import names
 from knetsim.api.etcd import Etcd
 from knetsim.api.etcd_store import EtcdStore
-from knetsim.api.http_store import ApiClient, HttpStore
+from knetsim.api.http import ApiClient
+from knetsim.api.http_store import HttpStore
 from knetsim.api.informer import Informer
 from knetsim.api.loop import Loop
 from knetsim.api.objects import Object, name_of, namespace_of
@@ -68,7 +69,7 @@ class Plane(Protocol):
         """Create pods, several at once. When writing one fails, the others are written all the same."""
 
     def apply(self, obj: Object) -> str:
-        """Create an object, or make it as `obj` says: `created`, `configured` or `unchanged`. Errors of the store."""
+        """Create an object, or make it as `obj` says: `created`, `configured` … Errors of the store."""
 
     def read_problems(self) -> list[tuple[str, str]]:
         """What is not as it should be: (object, in words)."""
@@ -207,9 +208,9 @@ class KubernetesPlane:
         client = ApiClient(
             control.plane.address,
             SECURE_PORT,
-            ca=str(signed.ca),
-            certificate=str(signed.knetsim.certificate),
-            key=str(signed.knetsim.key),
+            ca=signed.ca,
+            certificate=signed.knetsim.certificate,
+            key=signed.knetsim.key,
             dial=control.dial,
         )
         self._store = HttpStore(client)
@@ -249,9 +250,10 @@ class KubernetesPlane:
         return [result.result() for result in written]
 
     def apply(self, obj: Object) -> str:
-        """See Plane: server-side apply, as `kubectl apply --server-side`."""
+        """See Plane: server-side apply, in the words of `kubectl apply --server-side`."""
         assert self._store is not None, "open_store was called"
-        return self._store.apply(obj)
+        self._store.apply(obj)
+        return "serverside-applied"
 
     def read_problems(self) -> list[tuple[str, str]]:
         """See Plane."""

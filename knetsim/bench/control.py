@@ -1,4 +1,4 @@
-"""`bench control`: Kubernetes' own control plane: how soon it serves, what it holds, how fast pods come of a Deployment.
+"""`bench control`: Kubernetes' own control plane: how soon it serves, what it holds, how fast a Deployment's pods come.
 
 The start is that of the default scenario with all its real parts, up to the moment at which the last cluster's
 `/readyz` answers 200. Memory is that of its programs while the scenario runs, of shared pages each its part (PSS): all

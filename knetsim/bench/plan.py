@@ -12,8 +12,8 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How large, how often. `default_scenario` is its file; the real parts are flanneld, the CNI plugins and Kubernetes'
-    own control plane."""
+    """How large, how often. `default_scenario` is its file; real parts are flanneld, CNI plugins and Kubernetes' own
+    control plane."""
 
     workers: int
     pods: int

@@ -25,7 +25,7 @@ from knetsim.cli.terminal import (
     strip_controls,
 )
 from knetsim.errors import CommandError, KnetsimError, ObjectError, ScenarioError
-from knetsim.names import DEFAULT_NAMESPACE
+from knetsim.names import DEFAULT_NAMESPACE, control_plane_host
 from knetsim.status import (
     ClusterState,
     DaemonState,
@@ -149,6 +149,7 @@ def build_status(status: Status, wide: bool = False) -> list[Table | Line]:
     """The lines and tables that show `status`."""
     clusters = status["clusters"]
     parts: list[Table | Line] = [_headline(status), Line(), _cluster_table(clusters)]
+    parts += _section(_control_plane_table(clusters))
     parts += _section(_member_table(clusters, wide))
     parts += _section(*_few(_worker_table(clusters, wide), wide, [not _worker_well(w) for _, w in _workers(clusters)]))
     parts += _section(*_few(_pod_table(clusters, wide), wide, [not _pod_well(p) for _, p in _pods(clusters)]))
@@ -230,6 +231,19 @@ def _cluster_table(clusters: Sequence[ClusterState]) -> Table:
         )  # fmt: skip
     headers = ("CLUSTER", "CONTROL PLANE", "ETCD", "WORKERS", "PODS", "POD NETWORK", "LEASES")
     return Table(headers, rows, numbers=("LEASES",))
+
+
+def _control_plane_table(clusters: Iterable[ClusterState]) -> Table:
+    rows: list[Row] = [
+        [
+            Cell(control_plane_host(cluster["name"]), "head"),
+            cluster["apiServer"],
+            _daemons(cluster["controlPlaneDaemons"]),
+        ]
+        for cluster in clusters
+        if cluster["controlPlane"] == "kubernetes"
+    ]
+    return Table(("CONTROL PLANE", "API SERVER", "DAEMONS"), rows, wraps=("DAEMONS",))
 
 
 def _member_table(clusters: Iterable[ClusterState], wide: bool) -> Table:

@@ -107,9 +107,12 @@ def test_pods_are_documents_of_their_own() -> None:
 def test_the_default_scenario_with_other_parts(tmp_path: Path) -> None:
     default = SCENARIOS / "default.yaml"
     changed = tmp_path / "changed.yaml"
-    changed.write_text(change_parts(default.read_text(), SCENARIOS, agent="embedded", cni="native"))
+    changed.write_text(
+        change_parts(default.read_text(), SCENARIOS, agent="embedded", cni="native", control_plane="embedded")
+    )
     before, after = read_scenario(default), read_scenario(changed)
     assert read_layouts(after) == read_layouts(before)
+    assert {cluster.control_plane for cluster in after.clusters} == {"embedded"}
     assert {worker.agent for cluster in after.clusters for worker in cluster.workers} == {"embedded"}
     networks = [replace(cluster.pod_network, agent="auto", cni="auto") for cluster in after.clusters]
     assert networks == [cluster.pod_network for cluster in before.clusters]

@@ -180,7 +180,7 @@ def test_a_mixed_cluster_names_its_workers(status: Any) -> None:
     parts = {(part.name, part.variant): part.where for part in fidelity.resolve(status)}
     assert parts["pod network", "flanneld"] == "C0w1"
     assert parts["pod network", "embedded"] == "C0w2"
-    assert parts["control plane", "none"] == "C0"
+    assert parts["control plane", "kubernetes"] == "C0"
 
 
 def test_what_nobody_uses_is_left_out(status: Any) -> None:
