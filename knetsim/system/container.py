@@ -34,8 +34,9 @@ from dataclasses import dataclass, field
 
 from knetsim.errors import CommandError, KnetsimError, NotFound
 from knetsim.system import linux
+from knetsim.system.identity import DEFAULT_IDENTITY, ProcessIdentity, User, build_setpriv, find_user
 from knetsim.system.netns import Namespaces, entered, new_pid_namespace
-from knetsim.system.rootfs import MACHINE, Mount, build_root, hide_machine, protect_proc
+from knetsim.system.rootfs import MACHINE, Mount, build_root, hide_machine, protect_proc, protect_root
 
 #: what a container's environment holds unless told otherwise, as container runtimes have it
 DEFAULT_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
@@ -59,7 +60,7 @@ class ContainerSpec:
     `scratch` is an empty directory of the worker for the container's mounts, `log` the file (of the engine's) to which
     `ContainerWatch` appends what the container writes. Nothing of the engine's environment is inherited. `layers` are
     the image's, the first uppermost (`rootfs`). With `stdin` its standard input is open, with `tty` all three are a
-    terminal: `Process.stdin` writes to it.
+    terminal: `Process.stdin` writes to it. HOME is the home directory of the user, unless `env` says otherwise.
     """
 
     name: str
@@ -70,7 +71,7 @@ class ContainerSpec:
     mounts: Sequence[Mount] = ()
     env: Mapping[str, str] = field(default_factory=lambda: DEFAULT_ENV)
     cwd: str = "/"
-    privileged: bool = False
+    identity: ProcessIdentity = DEFAULT_IDENTITY
     layers: Sequence[str] = ()
     stdin: bool = False
     tty: bool = False
@@ -233,8 +234,10 @@ def start_process(spec: ContainerSpec) -> ContainerProcess:
                 undo.callback(os.close, mounts)
                 read_only_root = build_root(spec.scratch, spec.mounts, spec.layers)
                 path, stdin = _open_input(spec, undo)
-                child = _start_first(spec, theirs.fileno(), path)
+                user = find_user(spec.identity)
+                child = _start_first(spec, user, theirs.fileno(), path)
                 undo.callback(_end_child, child)
+                _give_streams(user, child, path)
                 theirs.close()
                 _lead(spec, child, ours)
                 stdin = _settle_input(spec, stdin)
@@ -269,6 +272,17 @@ def _open_input(spec: ContainerSpec, undo: ExitStack) -> tuple[str, int | None]:
     return "/dev/null", None
 
 
+def _give_streams(user: User, child: subprocess.Popen[bytes], stdin: str) -> None:
+    """Let the user open its own /dev/stdout again; a terminal is the user's own."""
+    if user.uid == 0:
+        return
+    for pipe in (child.stdout, child.stderr):
+        if pipe is not None:
+            os.fchown(pipe.fileno(), user.uid, user.gid)
+    if stdin.startswith("/dev/pts/"):
+        os.chown(stdin, user.uid, -1)
+
+
 def _settle_input(spec: ContainerSpec, stdin: int | None) -> int | None:
     """Of a named pipe that the program has opened, leave us the end to write to, under the same number: with it the
     program's input ends."""
@@ -280,12 +294,14 @@ def _settle_input(spec: ContainerSpec, stdin: int | None) -> int | None:
     return stdin
 
 
-def _start_first(spec: ContainerSpec, channel: int, stdin: str) -> subprocess.Popen[bytes]:
+def _start_first(spec: ContainerSpec, user: User, channel: int, stdin: str) -> subprocess.Popen[bytes]:
     """Fork pid 1. The thread stands in the container's root directory."""
     os.makedirs(spec.cwd, exist_ok=True)
     _check_program(spec)
-    variables = (f"{name}={value}" for name, value in spec.env.items())
+    variables = (f"{name}={value}" for name, value in {"HOME": user.home, **spec.env}.items())
     words = ["./env", "-i", "--default-signal", f"--chdir={spec.cwd}", *variables, *spec.argv]
+    if becoming := build_setpriv(spec.identity, user):
+        words = ["./setpriv", *becoming, *words]
     before = signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what is blocked here would be blocked there
     try:
         with new_pid_namespace():
@@ -308,9 +324,11 @@ def _lead(spec: ContainerSpec, child: subprocess.Popen[bytes], channel: socket.s
     if not channel.recv(1):
         assert child.stderr is not None
         raise _start_error(spec, child.stderr.read().decode(errors="replace").strip())
-    if not spec.privileged:
+    if not spec.identity.privileged:
         protect_proc()
     hide_machine()
+    if spec.identity.read_only_root:
+        protect_root("/", "/tmp", *(() if spec.stdin and not spec.tty else ("/run",)))  # the named pipe is in /run
     channel.sendall(b"\n")
     channel.recv(1)
 

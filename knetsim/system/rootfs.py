@@ -133,6 +133,12 @@ def protect_proc() -> None:
             _remount_read_only(path)
 
 
+def protect_root(*paths: str) -> None:
+    """Make what the container has of its own at `paths`, all mount points, read-only; not what is mounted below."""
+    for path in paths:
+        _remount_read_only(path)
+
+
 def _lay(lower: str, target: str, layer: str, over: Sequence[str]) -> str:
     """Show `lower`, and what the layers `over` it have at its path, at `target`, writable without being written; or
     else `lower` alone, read-only, and the answer is why."""

@@ -22,6 +22,7 @@ from knetsim.node.kubelet.downward import Addresses
 from knetsim.node.kubelet.environment import ConfigError, build_env
 from knetsim.node.kubelet.lifecycle import ContainerView, CrashBackoff, Running, State, Terminated, Waiting
 from knetsim.node.kubelet.sandbox import PodSandbox
+from knetsim.node.kubelet.security import build_identity
 from knetsim.node.kubelet.sources import Sources
 from knetsim.system.container import (
     DEFAULT_ENV,
@@ -32,6 +33,7 @@ from knetsim.system.container import (
     start_process,
 )
 from knetsim.system.container_watch import ContainerWatch, read_log
+from knetsim.system.identity import ProcessIdentity
 from knetsim.system.rootfs import Mount
 
 CREATING = Waiting("ContainerCreating")
@@ -154,11 +156,14 @@ class Container:
             self._around.tell("Started", f"Started container {self.name}", NORMAL)
         self.state = Running(now, identity)
 
-    def _prepare(self, pod: Object, container: Mapping[str, Any]) -> tuple[dict[str, str], list[Mount]]:
-        """Its environment as declared, and its volumes. ConfigError."""
+    def _prepare(
+        self, pod: Object, container: Mapping[str, Any]
+    ) -> tuple[dict[str, str], list[Mount], ProcessIdentity]:
+        """Its environment as declared, its volumes, and as whom it runs. ConfigError."""
         sandbox = self._sandbox
+        identity = build_identity(pod, container, "")
         env = build_env(pod, container, self._around.sources, Addresses(sandbox.ip, sandbox.worker.address))
-        return env, sandbox.volumes.mounts(container, env)
+        return env, sandbox.volumes.mounts(container, env), identity
 
     def _wait_for_config(self, error: ConfigError) -> None:
         """Something that it names is not there: it is tried again."""
@@ -168,7 +173,12 @@ class Container:
         self.state = state
 
     def _start_process(
-        self, container: Mapping[str, Any], run: int, declared: Mapping[str, str], volumes: list[Mount]
+        self,
+        container: Mapping[str, Any],
+        run: int,
+        declared: Mapping[str, str],
+        volumes: list[Mount],
+        identity: ProcessIdentity,
     ) -> None:
         scratch, message = f"{self._directory}/root", f"{self._directory}/termination-log"
         os.makedirs(scratch, exist_ok=True)
@@ -186,7 +196,8 @@ class Container:
                 Mount(message, container.get("terminationMessagePath") or "/dev/termination-log"),
                 *volumes,
             ],
-            env={**DEFAULT_ENV, "HOSTNAME": self._sandbox.hostname, **declared},
+            identity=identity,
+            env={"PATH": DEFAULT_ENV["PATH"], "HOSTNAME": self._sandbox.hostname, **declared},
             cwd=container.get("workingDir") or "/",
         )
         process = start_process(spec)

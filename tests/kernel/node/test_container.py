@@ -17,6 +17,7 @@ from knetsim.errors import CommandError, NotFound
 from knetsim.system import linux, netns
 from knetsim.system.container import START_FAILED, ContainerSpec, Process, start_process
 from knetsim.system.container_watch import ContainerWatch, read_log
+from knetsim.system.identity import ProcessIdentity
 from knetsim.system.netns import Namespaces, entered
 from knetsim.system.rootfs import Mount, build_root, hide_machine
 from knetsim.system.run import run
@@ -150,7 +151,10 @@ def test_the_machines_settings_cannot_be_changed(pod: Pod) -> None:
     code, output = pod.run("echo 1 > /proc/sys/kernel/panic_on_oops")
     assert code != 0
     assert "Read-only" in output
-    assert pod.output("test -w /proc/sys/net/ipv4/ip_forward && echo writable", privileged=True) == "writable"
+    assert (
+        pod.output("test -w /proc/sys/net/ipv4/ip_forward && echo writable", identity=ProcessIdentity(privileged=True))
+        == "writable"
+    )
 
 
 def test_mounts_of_the_machine_are_not_seen(pod: Pod) -> None:
@@ -169,7 +173,7 @@ def test_devices(pod: Pod) -> None:
 def test_environment_is_exactly_what_was_given(pod: Pod) -> None:
     env = {"PATH": "/usr/bin:/bin", "with.dot-and-dash": "1", "EMPTY": "", "LINES": "a\nb c"}
     _, output = pod.finish(pod.start("env", "-0", env=env))
-    assert sorted(output.rstrip("\0\n").split("\0")) == sorted(f"{k}={v}" for k, v in env.items())
+    assert sorted(output.rstrip("\0\n").split("\0")) == sorted(["HOME=/root", *(f"{k}={v}" for k, v in env.items())])
 
 
 def test_working_directory_is_made(pod: Pod) -> None:
