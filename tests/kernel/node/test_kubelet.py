@@ -462,6 +462,7 @@ def test_a_store_that_is_away_for_a_while(lab: Lab) -> None:
     lab.run("c1", shell(FOREVER))
     lab.create("c2")
     lab.kubelet.wait_pods_ready(DEADLINE)
+    lab.wait_log("up")
     lab.etcd.broken = True
     in_pod(lab, "kill -9 -1; kill 1")
     lab.etcd.broken = False
