@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -25,6 +26,7 @@ from knetsim.node.etcd import CLIENT_PORT, EtcdMember, client_url, read_health
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.kubelet.events import EventQueue
 from knetsim.node.pod_network import NATIVE, PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
+from knetsim.node.service_rules import ServiceRules, ServiceWorker
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
 from knetsim.status import ControlPlaneProblem, DaemonState
@@ -35,6 +37,7 @@ from knetsim.system.wait import wait_until
 ETCD_DEADLINE = 60.0
 NETWORK_DEADLINE = 90.0
 PODS_DEADLINE = 180.0
+ZONE_LABEL = "topology.kubernetes.io/zone"
 #: the chain of `cni: plugins`
 CNI_CHAIN = ("flannel", "bridge", "host-local")
 
@@ -73,6 +76,7 @@ class ClusterAssembly:
         # what the start brings up, one after the other
         self.etcd: Etcd | None = None
         self.network: PodNetworkAgents | None = None
+        self.services: ServiceRules | None = None
         self.nodes: Informer | None = None
         self.pods: Informer | None = None
         self.control_plane = choose_control_plane(spec)
@@ -200,6 +204,7 @@ class ClusterAssembly:
         self.plane.start(self._up(self.etcd))
         self._start_network()
         self._open_store()
+        self._start_services()
         self._start_kubelet()
         self._apply(manifests)
 
@@ -271,6 +276,34 @@ class ClusterAssembly:
         self.network.wait_ready(NETWORK_DEADLINE)
         progress.done(self.name, f"pod network: {explain_choice(chosen)}")
 
+    def _start_services(self) -> None:
+        """What makes Services of the cluster true: on every worker, and where the API server is."""
+        network, spec = self._up(self.network), self.spec
+        hosts: list[Worker | ControlPlaneHost] = [choice.worker for choice in network.networks]
+        zones = {names.worker_host(self.name, one.name): one.labels.get(ZONE_LABEL, "") for one in spec.workers}
+        self.services = ServiceRules(
+            self.name,
+            self.store,
+            [
+                ServiceWorker(
+                    name=host.name,
+                    node=names.node_name(host.name),
+                    namespaces=host.place,
+                    netlink=host.netlink,
+                    interface=host.defaultIntf().name,
+                    address=IPv4Address(host.address),
+                    subnet=network.place(host).lease.subnet,
+                    zone=zones.get(host.name, ""),
+                )
+                for host in hosts
+            ],
+            pod_network=spec.pod_network.network,
+            service_network=spec.services.cidr,
+            repair=self._parts.repair,
+            tell=self._record,
+        )
+        self.services.start()
+
     def _start_kubelet(self) -> None:
         progress = self._parts.progress
         progress.step(self.name, "the workers' Nodes")
@@ -304,6 +337,8 @@ class ClusterAssembly:
         """Stop agents, then daemons."""
         if self._kubelet is not None:
             self._kubelet.stop()
+        if self.services is not None:
+            self.services.stop()
         if self.network is not None:
             self.network.stop()
         self._event_queue.stop()

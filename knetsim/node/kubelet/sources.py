@@ -101,7 +101,7 @@ class StoreSources:
                 why="only Kubernetes' API server issues tokens",
                 hint="run the cluster with controlPlane: kubernetes",
             )
-        status = request(namespace, account, body)["status"]
+        status = request(namespace, account, body["spec"])
         return status["token"], parse_time(status["expirationTimestamp"])
 
 
