@@ -139,7 +139,7 @@ class ClusterAssembly:
 
     def _build_plane(self, host: ControlPlaneHost) -> Plane:
         if self.control_plane != KUBERNETES:
-            return EmbeddedPlane()
+            return EmbeddedPlane(self.spec.services.cidr)
         etcd = [client_url(str(address)) for address in self.spec.etcd_addresses()]
         parts = KubernetesParts(host, etcd, self._parts.supervisor, self._parts.listeners.get(self.name))
         return KubernetesPlane(self.spec, parts)

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,10 +20,9 @@ from knetsim.api.etcd_store import EtcdStore
 from knetsim.api.http import ApiClient
 from knetsim.api.http_store import HttpStore
 from knetsim.api.informer import Informer
-from knetsim.api.loop import Loop
 from knetsim.api.objects import Object, name_of, namespace_of
 from knetsim.api.store import Store
-from knetsim.control.embedded import ensure_namespaces, reconcile_namespace, write_pods
+from knetsim.control.embedded import EmbeddedControl, write_pods
 from knetsim.control.kubernetes.flags import (
     APISERVER,
     CONTROLLERS,
@@ -83,10 +83,10 @@ class EmbeddedPlane:
 
     kind = EMBEDDED
 
-    def __init__(self) -> None:
+    def __init__(self, service_network: IPv4Network) -> None:
+        self._network = service_network
         self._store: EtcdStore | None = None
-        self._informers: list[Informer] = []
-        self._loop: Loop | None = None
+        self._control: EmbeddedControl | None = None
 
     def start(self, etcd: Etcd) -> None:
         """See Plane."""
@@ -95,37 +95,13 @@ class EmbeddedPlane:
     def open_store(self) -> EtcdStore:
         """See Plane."""
         assert self._store is not None, "start was called"
-        ensure_namespaces(self._store)
-        self._empty_namespaces(self._store)
+        self._control = EmbeddedControl(self._store, self._network)
+        self._control.start(READY_DEADLINE)
         return self._store
 
     def explain(self) -> str:
         """See Plane."""
         return "embedded, straight on etcd"
-
-    def _empty_namespaces(self, store: EtcdStore) -> None:
-        """Have namespaces that are being deleted emptied and then deleted, as Kubernetes' namespace controller does."""
-        namespaces, pods = Informer(store, "Namespace"), Informer(store, "Pod")
-
-        def reconcile(name: str) -> float | None:
-            namespace = namespaces.get(None, name)
-            if namespace is not None and "deletionTimestamp" in namespace["metadata"]:
-                reconcile_namespace(store, name)
-            return None
-
-        loop = self._loop = Loop("namespaces", reconcile, lambda *_: None, threads=1)
-
-        def pod_gone(before: Object | None, after: Object | None) -> None:
-            if after is None and before is not None:
-                loop.add(namespace_of(before))
-
-        self._informers = [namespaces, pods]
-        for informer in self._informers:
-            informer.start()
-            informer.wait_synced(READY_DEADLINE)
-        namespaces.on_change(lambda key, before, after: loop.add(key))
-        pods.on_change(lambda key, before, after: pod_gone(before, after))
-        loop.start()
 
     def wait_usable(self) -> None:
         """See Plane."""
@@ -154,14 +130,12 @@ class EmbeddedPlane:
 
     def read_problems(self) -> list[tuple[str, str]]:
         """See Plane."""
-        return []
+        return self._control.status() if self._control is not None else []
 
     def stop(self) -> None:
         """See Plane."""
-        if self._loop is not None:
-            self._loop.stop()
-        for informer in self._informers:
-            informer.stop()
+        if self._control is not None:
+            self._control.stop()
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,8 @@ def _set_namespace_state(obj: Object) -> None:
 
 def _set_pod_state(obj: Object) -> None:
     obj["status"] = {"phase": "Pending", "qosClass": pods.qos_class(obj["spec"])}
+    if obj["spec"].get("schedulingGates"):
+        obj["status"]["conditions"] = [dict(pods.GATED)]
 
 
 def _set_service_state(obj: Object) -> None:

@@ -47,6 +47,7 @@ from knetsim.errors import AlreadyExists, Conflict, KnetsimError, NotFound, Obje
 
 #: makes of an object what is to be stored instead: a new dict, the same one (no change), or None (remove it)
 ChangeObject = Callable[[Object], Object | None]
+Admission = Callable[[Object, Object | None], Object]
 #: keys that must stand for a write to happen, at this revision (None: at any)
 Guards = Mapping[str, int | None]
 
@@ -62,6 +63,8 @@ class EtcdStore:
     def __init__(self, etcd: Etcd | Sequence[str], *, clock: Callable[[], float] = time.time) -> None:
         self.etcd = etcd if isinstance(etcd, Etcd) else Etcd(etcd)
         self._clock = clock
+        #: what allots before an object is written: (accepted, current or None) → what to store; ObjectError refuses it
+        self.admission: Admission = lambda accepted, current: accepted
         self._recent = _Recent()
         self._leases = _SharedLeases(self.etcd)
 
@@ -98,7 +101,7 @@ class EtcdStore:
         """See Store."""
         kind = kind_of(obj)
         while True:
-            accepted = accept.accept_create(kind, obj, self._clock())
+            accepted = self.admission(accept.accept_create(kind, obj, self._clock()), None)
             try:
                 return self._create(kind, accepted)
             except AlreadyExists:
@@ -114,7 +117,7 @@ class EtcdStore:
         def change(current: Object) -> Object:
             if expected and current["metadata"]["resourceVersion"] != expected:
                 raise _conflict(obj, current, expected)
-            return accept.accept_update(kind, obj, current)
+            return self.admission(accept.accept_update(kind, obj, current), current)
 
         return self._change(kind, _given_name(obj), namespace_of(obj), change)
 

@@ -30,6 +30,13 @@ _SPEC_DEFAULTS: dict[str, Any] = {
     "preemptionPolicy": "PreemptLowerPriority",
 }
 _CONTAINER_DEFAULTS = {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}
+#: the condition of a new pod that is not to be bound yet
+GATED = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "SchedulingGated",
+    "message": "Scheduling is blocked due to non-empty scheduling gates",
+}
 #: taints under which a pod stays for five minutes unless it says otherwise
 _PATIENT_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
@@ -70,6 +77,8 @@ def _default_spec(given: Mapping[str, Any]) -> Object:
             spec[field] = value
     if spec.get("priorityClassName"):
         spec["priority"] = SYSTEM_PRIORITIES[spec["priorityClassName"]]
+    if not spec.get("schedulingGates"):
+        spec.pop("schedulingGates", None)
     spec.setdefault("securityContext", {})
     spec["tolerations"] = _default_tolerations(spec.get("tolerations") or [])
     return spec
@@ -161,6 +170,9 @@ def check_pod_update(pod: Object, current: Object, problems: Problems) -> None:
         if field == "nodeName":
             if old:
                 problems.add("spec.nodeName", f"the pod is bound to {old}; a pod never moves to another worker")
+        elif field == "schedulingGates":
+            if any(item not in (old or ()) for item in new or ()):
+                problems.add("spec.schedulingGates", "gates can be taken away, not added")
         elif field == "tolerations":
             if any(item not in new for item in old or ()):
                 problems.add("spec.tolerations", "tolerations can be added, not changed or taken away")

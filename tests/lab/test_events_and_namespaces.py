@@ -9,7 +9,7 @@ import pytest
 from knetsim.api.etcd_store import EtcdStore
 from knetsim.api.events import WARNING, EventRecorder
 from knetsim.control.embedded import build_namespace, ensure_namespaces, reconcile_namespace, write_pod, write_pods
-from knetsim.errors import AlreadyExists, KnetsimError, NotFound, NotReady, ObjectError
+from knetsim.errors import AlreadyExists, KnetsimError, NotFound, ObjectError
 from tests.lab.etcd_fixture import members
 from tests.lab.store_fixture import MakeStore, build_lease, build_pod, listed, make_store, run_together
 
@@ -137,9 +137,11 @@ class TestWritePods:
     def test_all_are_checked_before_one_is_written(self, store: EtcdStore) -> None:
         with pytest.raises(ObjectError, match="Pod default/p2"):
             write_pods(store, [self.unbound("p1"), self.unbound("p2", nodeSelector=[])])
-        with pytest.raises(NotReady, match="didn't match the pod's nodeSelector"):
-            write_pods(store, [self.unbound("p1"), self.unbound("p2", nodeSelector={"zone": "a"})])
         assert store.list("Pod").items == []
+
+    def test_one_that_fits_nowhere_waits(self, store: EtcdStore) -> None:
+        written = write_pods(store, [self.unbound("p1", nodeSelector={"zone": "a"}), self.unbound("p2")])
+        assert [pod["spec"].get("nodeName") for pod in written] == [None, "c0w1"]
 
     def test_one_that_exists_stops_no_other(self, store: EtcdStore) -> None:
         store.create(build_pod("p1"))

@@ -35,7 +35,12 @@ def test_fewest_pods_first_then_the_number_in_the_name() -> None:
 def test_ready_before_not_ready() -> None:
     nodes = [build_node("c0w1", ready=False), build_node("c0w2")]
     assert choose_worker(build_pod(), nodes, {"c0w2": 50}) == "c0w2"
-    assert choose_worker(build_pod(), nodes[:1], {}) == "c0w1"
+    with pytest.raises(NotReady, match=r"1 node\(s\) had untolerated taint\(s\)"):
+        choose_worker(build_pod(), nodes[:1], {})
+    patient = [{"key": "node.kubernetes.io/not-ready", "operator": "Exists"}]
+    assert choose_worker(build_pod(tolerations=patient), nodes[:1], {}) == "c0w1"
+    assert choose_worker(build_pod(), [{**nodes[0], "status": {}}, nodes[1]], {"c0w2": 50}) == "c0w2"
+    assert choose_worker(build_pod(), [{**nodes[0], "status": {}}], {}) == "c0w1"
     assert not is_ready({"status": {}})
     assert not is_ready({})
 
@@ -51,11 +56,12 @@ def test_selector_cordon_and_taints() -> None:
     with pytest.raises(NotReady, match="Pod default/c1") as caught:
         choose_worker(build_pod(nodeSelector={"zone": "b"}), nodes, {})
     assert caught.value.why == (
-        "1 node(s) didn't match the pod's nodeSelector, 1 node(s) had untolerated taint dedicated,"
-        " 1 node(s) were unschedulable"
+        "0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector,"
+        " 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable."
     )
+    everything = {"operator": "Exists"}
+    assert choose_worker(build_pod(nodeSelector={"zone": "b"}, tolerations=[everything]), nodes, {}) == "c0w2"
     for tolerated in (
-        {"operator": "Exists"},
         {"key": "dedicated", "operator": "Exists"},
         {"key": "dedicated", "value": "gpu"},
         {"key": "dedicated", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"},
@@ -69,6 +75,44 @@ def test_selector_cordon_and_taints() -> None:
     ):
         with pytest.raises(NotReady):
             choose_worker(build_pod(nodeSelector={"zone": "b"}, tolerations=[not_tolerated]), nodes, {})
+
+
+AFFINITY = "requiredDuringSchedulingIgnoredDuringExecution"
+PREFERENCE = "preferredDuringSchedulingIgnoredDuringExecution"
+
+
+@pytest.mark.parametrize(
+    ("expression", "chosen"),
+    [
+        ({"key": "zone", "operator": "In", "values": ["b", "c"]}, "c0w2"),
+        ({"key": "zone", "operator": "NotIn", "values": ["a"]}, "c0w2"),
+        ({"key": "disk", "operator": "Exists"}, "c0w2"),
+        ({"key": "disk", "operator": "DoesNotExist"}, "c0w1"),
+        ({"key": "size", "operator": "Gt", "values": ["5"]}, "c0w2"),
+        ({"key": "size", "operator": "Lt", "values": ["5"]}, "c0w1"),
+    ],
+)
+def test_node_affinity(expression: Object, chosen: str) -> None:
+    nodes = [
+        build_node("c0w1", labels={"zone": "a", "size": "4"}),
+        build_node("c0w2", labels={"zone": "b", "size": "10", "disk": "ssd"}),
+    ]
+    term = {"matchExpressions": [expression]}
+    required = build_pod(affinity={"nodeAffinity": {AFFINITY: {"nodeSelectorTerms": [term]}}})
+    assert choose_worker(required, nodes, {chosen: 50}) == chosen
+    preferred = build_pod(affinity={"nodeAffinity": {PREFERENCE: [{"weight": 1, "preference": term}]}})
+    assert choose_worker(preferred, nodes, {chosen: 50}) == chosen
+    (other,) = (node for node in nodes if node["metadata"]["name"] != chosen)
+    with pytest.raises(NotReady, match="didn't match Pod's node affinity/selector"):
+        choose_worker(required, [other], {})
+    assert choose_worker(preferred, [other], {}) == other["metadata"]["name"]
+
+
+def test_affinity_to_a_name() -> None:
+    fields = [{"key": "metadata.name", "operator": "In", "values": ["c0w10"]}]
+    terms = [{}, {"matchFields": fields}]
+    pod = build_pod(affinity={"nodeAffinity": {AFFINITY: {"nodeSelectorTerms": terms}}})
+    assert choose_worker(pod, WORKERS, {"c0w10": 50}) == "c0w10"
 
 
 def test_no_workers_at_all() -> None:
