@@ -95,8 +95,10 @@ class EventRecorder:
         *,
         type: str = NORMAL,  # noqa: A002  (Kubernetes' word)
         host: str = "",
+        field_path: str = "",
     ) -> None:
-        """Say that something happened to `involved`; `host` is the Node on which, when the agent serves several."""
+        """Say that something happened to `involved`, or to the part of it at `field_path`; `host` is the Node on
+        which, when the agent serves several."""
         event = build_event(
             involved,
             reason,
@@ -107,6 +109,8 @@ class EventRecorder:
             now=self._clock(),
             serial=next(self._serial) % 1_000_000,
         )
+        if field_path:
+            event["involvedObject"]["fieldPath"] = field_path
         same = _sameness(event)
         with self._lock:  # one write at a time: two threads that say the same thing count two
             try:
@@ -140,6 +144,7 @@ def _sameness(event: Object) -> tuple[str, ...]:
         involved["kind"],
         f"{involved.get('namespace', '')}/{involved['name']}",
         involved.get("uid", ""),
+        involved.get("fieldPath", ""),
         event["type"],
         event["reason"],
         event["message"],

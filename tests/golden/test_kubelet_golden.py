@@ -47,7 +47,12 @@ def read_state(given: dict[str, Any]) -> State:
 def read_view(given: dict[str, Any]) -> PodView:
     containers = {
         name: ContainerView(
-            name, read_state(one), read_terminated(one["last"]) if "last" in one else None, one.get("restarts", 0)
+            name,
+            read_state(one),
+            read_terminated(one["last"]) if "last" in one else None,
+            one.get("restarts", 0),
+            started=one.get("started", True),
+            ready=one.get("ready", True),
         )
         for name, one in given["containers"].items()
     }
@@ -58,6 +63,8 @@ def read_view(given: dict[str, Any]) -> PodView:
         100.0,
         given.get("network", True),
         given.get("terminal", False),
+        tuple(given["failure"]) if "failure" in given else None,
+        given.get("users", {}),
     )
 
 

@@ -16,7 +16,10 @@ from knetsim.node.kubelet.lifecycle import (
     Running,
     Terminated,
     Waiting,
+    field_path,
+    order_of_end,
     plan_containers,
+    plan_ephemeral,
 )
 from knetsim.node.kubelet.status import build_phase
 
@@ -60,8 +63,23 @@ def test_ten_good_minutes_are_a_new_beginning() -> None:
 # --- what to start
 
 
-def plan(policy: str, *containers: ContainerView, init: tuple[ContainerView, ...] = (), now: float = 100.0) -> Plan:
-    return plan_containers(policy, init, containers, now)
+def spec_of(policy: str, containers, init=(), **more) -> dict:
+    """The spec of a pod with these containers; `more` are fields of those that are named."""
+    groups = {"initContainers": init, "containers": containers}
+    named = {field: [{"name": one.name, **more.get(one.name, {})} for one in group] for field, group in groups.items()}
+    return {"restartPolicy": policy, **named}
+
+
+def plan(
+    policy: str, *containers: ContainerView, init: tuple[ContainerView, ...] = (), now: float = 100.0, **more
+) -> Plan:
+    views = {one.name: one for one in (*init, *containers)}
+    return plan_containers(spec_of(policy, containers, init, **more), views, now)
+
+
+def phase_of(policy: str, init, containers, *, terminal: bool = False, **more) -> str:
+    views = {one.name: one for one in (*init, *containers)}
+    return build_phase(spec_of(policy, containers, init, **more), views, terminal=terminal)
 
 
 def test_new_containers_start_together() -> None:
@@ -101,8 +119,10 @@ def test_a_pod_has_ended_when_all_have() -> None:
     assert plan(ON_FAILURE, view("a", OK), view("b", OK)).finished
 
 
-def test_what_is_blocked_is_neither_tried_nor_over() -> None:
-    assert plan(NEVER, view("a", Waiting("ErrImagePull"), blocked=True), view("b", OK)) == Plan((), {}, False)
+def test_what_cannot_be_started_is_tried_again_when_it_is_time() -> None:
+    waiting = view("a", Waiting("ErrImagePull"), retry_at=110.0)
+    assert plan(NEVER, waiting, view("b", OK)) == Plan((), {"a": 10.0}, False)
+    assert plan(NEVER, waiting, view("b", OK), now=110).start == ("a",)
 
 
 def test_init_containers_one_after_the_other() -> None:
@@ -142,24 +162,105 @@ def test_an_init_container_that_fails() -> None:
     ],
 )
 def test_phase(policy: str, states: list, phase: str) -> None:
-    assert build_phase(policy, [], [view("c", state) for state in states]) == phase
+    assert phase_of(policy, [], [view(str(number), state) for number, state in enumerate(states)]) == phase
 
 
 def test_phase_of_a_container_between_two_runs() -> None:
     held = view("a", Waiting("CrashLoopBackOff"), last=BAD, restart_count=3)
-    assert build_phase(ALWAYS, [], [held]) == "Running"
+    assert phase_of(ALWAYS, [], [held]) == "Running"
 
 
 def test_phase_while_initializing() -> None:
     main = [view("main", NEW)]
-    assert build_phase(ALWAYS, [view("i", UP)], main) == "Pending"
-    assert build_phase(ALWAYS, [view("i", BAD)], main) == "Pending"
-    assert build_phase(NEVER, [view("i", BAD)], main) == "Failed"
-    assert build_phase(NEVER, [view("i", OK)], main) == "Pending"
+    assert phase_of(ALWAYS, [view("i", UP)], main) == "Pending"
+    assert phase_of(ALWAYS, [view("i", BAD)], main) == "Pending"
+    assert phase_of(NEVER, [view("i", BAD)], main) == "Failed"
+    assert phase_of(NEVER, [view("i", OK)], main) == "Pending"
 
 
 @pytest.mark.parametrize(
     ("states", "phase"), [([OK, OK], "Succeeded"), ([OK, BAD], "Failed"), ([NEW], "Failed"), ([OK, NEW], "Failed")]
 )
 def test_phase_at_the_end(states: list, phase: str) -> None:
-    assert build_phase(ALWAYS, [], [view("c", state) for state in states], terminal=True) == phase
+    assert (
+        phase_of(ALWAYS, [], [view(str(number), state) for number, state in enumerate(states)], terminal=True) == phase
+    )
+
+
+# --- sidecars, probes, rules, ephemeral containers
+
+SIDECAR = {"restartPolicy": "Always"}
+
+
+def test_a_sidecar_has_to_start_before_what_follows() -> None:
+    side, main = view("side", NEW), view("main", NEW)
+    assert plan(ALWAYS, main, init=(side,), side=SIDECAR).start == ("side",)
+    side = replace(side, state=UP, started=False)
+    assert plan(ALWAYS, main, init=(side,), side=SIDECAR).start == ()
+    side = replace(side, started=True)
+    assert plan(ALWAYS, main, init=(side,), side=SIDECAR).start == ("main",)
+
+
+def test_a_sidecar_is_kept_running() -> None:
+    side, init, main = view("side", OK), view("i", UP), view("main", NEW)
+    assert plan(NEVER, main, init=(side, init), side=SIDECAR).start == ("side",)
+    assert plan(NEVER, view("main", UP), init=(side, replace(init, state=OK)), side=SIDECAR).start == ("side",)
+
+
+def test_a_sidecar_does_not_keep_the_pod_alive() -> None:
+    result = plan(NEVER, view("main", OK), init=(view("side", UP),), side=SIDECAR)
+    assert result.finished
+    assert order_of_end(spec_of(NEVER, [view("main", OK)], [view("a", UP), view("b", UP)], a=SIDECAR, b=SIDECAR)) == [
+        ["main"],
+        ["b"],
+        ["a"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ill", "policy", "message"),
+    [
+        ("liveness", ALWAYS, "Container a failed liveness probe, will be restarted"),
+        ("startup", ON_FAILURE, "Container a failed startup probe, will be restarted"),
+        ("liveness", NEVER, "Container a failed liveness probe"),
+    ],
+)
+def test_what_a_probe_finds_ill_is_ended(ill: str, policy: str, message: str) -> None:
+    result = plan(policy, view("a", UP, ill=ill), view("b", UP))
+    assert result.stop == {"a": (message, ill)}
+    assert not result.finished
+    assert plan(policy, view("a", UP, ill=ill, busy=True), view("b", UP)).stop == {}
+
+
+def test_a_changed_image_is_a_new_start_whatever_the_policy() -> None:
+    assert plan(NEVER, view("a", UP, changed=True)).stop == {
+        "a": ("Container a definition changed, will be restarted", "")
+    }
+
+
+def test_what_follows_waits_for_a_post_start_hook() -> None:
+    starting = view("a", NEW, starting=True, busy=True)
+    assert plan(ALWAYS, starting, view("b", NEW)).start == ()
+
+
+def test_a_containers_own_policy_and_rules() -> None:
+    rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [1]}}
+    rules = {"restartPolicy": "Never", "restartPolicyRules": [rule]}
+    assert plan(ALWAYS, view("a", BAD), a={"restartPolicy": "Never"}).finished
+    assert plan(NEVER, view("a", BAD), a={"restartPolicy": "OnFailure"}).start == ("a",)
+    assert plan(NEVER, view("a", BAD), a=rules).start == ("a",)
+    assert plan(NEVER, view("a", replace(BAD, exit_code=2)), a=rules).finished
+
+
+def test_ephemeral_containers_start_once() -> None:
+    spec = {"containers": [{"name": "a"}], "ephemeralContainers": [{"name": "d"}, {"name": "e"}]}
+    assert plan_ephemeral(spec, {"a": view("a", UP), "d": view("d", OK), "e": view("e", NEW)}) == ["e"]
+    assert field_path(spec, "e") == "spec.ephemeralContainers{e}"
+
+
+def test_phase_with_sidecars() -> None:
+    up, waiting = view("side", UP), view("side", UP, started=False)
+    assert phase_of(NEVER, [waiting], [view("main", NEW)], side=SIDECAR) == "Pending"
+    assert phase_of(NEVER, [up], [view("main", UP)], side=SIDECAR) == "Running"
+    assert phase_of(NEVER, [up], [view("main", OK)], side=SIDECAR) == "Running"
+    assert phase_of(NEVER, [view("side", OK)], [view("main", OK)], side=SIDECAR) == "Succeeded"

@@ -1,62 +1,58 @@
-"""One container of a pod: started, followed, ended, started again; what it has been through.
+"""One container of a pod: started, followed, probed, ended, started again; what it has been through.
 
-A container with a `command` is a process (system/container.py); one of the `pause` image is none, since the pod's
-network is held by its sandbox; any other waits for an image that there is not.
+A container with a program is a process (system/container.py); one of the `pause` image is none, since the pod's network
+is held by its sandbox. Nothing here waits: whatever takes time wakes the pod when it has come further.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from knetsim.api.events import NORMAL, WARNING
 from knetsim.api.objects import Object, uid_of
-from knetsim.errors import CommandError, KnetsimError
-from knetsim.node.kubelet.commands import Work, build_argv, classify_container, explain_pull
-from knetsim.node.kubelet.downward import Addresses
-from knetsim.node.kubelet.environment import ConfigError, build_env
+from knetsim.errors import CommandError, KnetsimError, NotFound
+from knetsim.node.kubelet.actions import Actions, Target
+from knetsim.node.kubelet.commands import Work, classify_container
+from knetsim.node.kubelet.dialing import Dialer
+from knetsim.node.kubelet.ending import Ending, Signal
+from knetsim.node.kubelet.exits import LOST, read_message, read_terminated
+from knetsim.node.kubelet.hooks import Hook, hook_of
+from knetsim.node.kubelet.launch import Found, Launcher, StartRefused
 from knetsim.node.kubelet.lifecycle import ContainerView, CrashBackoff, Running, State, Terminated, Waiting
-from knetsim.node.kubelet.sandbox import PodSandbox
-from knetsim.node.kubelet.security import build_identity
+from knetsim.node.kubelet.probes import Probing
 from knetsim.node.kubelet.sources import Sources
 from knetsim.system.container import (
-    DEFAULT_ENV,
     START_FAILED,
     ContainerProcess,
     ContainerSpec,
     Process,
+    start_command,
     start_process,
 )
-from knetsim.system.container_watch import ContainerWatch, read_log
-from knetsim.system.identity import ProcessIdentity
-from knetsim.system.rootfs import Mount
+from knetsim.system.container_watch import ContainerWatch
 
 CREATING = Waiting("ContainerCreating")
 INITIALIZING = Waiting("PodInitializing")
-CONFIG_ERROR = "CreateContainerConfigError"
-_MESSAGE_BYTES = 4096
-_LOG_MESSAGE_BYTES, _LOG_MESSAGE_LINES = 2048, 80
-#: a container that runs when nobody knows its process: as if somebody had killed it
-_LOST = 137
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What containers need of their kubelet: who follows them, clocks, whom to tell, what else is stored.
+    """What containers need of their kubelet: who follows them, who probes them, clocks, whom to tell, what else is
+    stored.
 
     `wall` is seconds since 1970, `steady` those of a clock that nobody sets. `tell` is called with (reason, message,
-    type) and becomes an Event, `wake` when there is something to look at.
+    type, container's name or "") and becomes an Event, `wake` when there is something to look at.
     """
 
     watch: ContainerWatch
+    actions: Actions
     wall: Callable[[], float]
     steady: Callable[[], float]
-    tell: Callable[[str, str, str], None]
+    tell: Callable[[str, str, str, str], None]
     wake: Callable[[], None]
     sources: Sources
 
@@ -64,19 +60,27 @@ class Surroundings:
 class Container:
     """A container over all its runs. Only its pod's reconcile may use it, but for `process` and `log_path`."""
 
-    def __init__(self, name: str, sandbox: PodSandbox, around: Surroundings, state: State = CREATING) -> None:
+    def __init__(self, name: str, launcher: Launcher, around: Surroundings, state: State = CREATING) -> None:
         self.name, self.state = name, state
         self.process: ContainerProcess | None = None
-        self._sandbox, self._around = sandbox, around
-        self._directory = f"{sandbox.directory}/{name}"
+        self._launcher, self._around = launcher, around
+        self._directory = f"{launcher.sandbox.directory}/{name}"
         self._exited = threading.Event()
         self._last: Terminated | None = None
         self._runs = 0
         self._backoff = CrashBackoff()
         self._ended = 0.0
-        self._image = ""  # that it was started with, or that cannot be pulled
-        self._blocked = False
-        self._replaced_at: float | None = None  # when it was asked to end because its image has changed
+        self._before: State = state  # that it was started from
+        self._retry_at: float | None = None
+        self._refused = False  # the last attempt to start it failed before there was anything to start
+        self._image = ""  # as its object named it when it was started
+        self._wanted = ""  # as its object names it now
+        self._found: Found | None = None
+        self._spec: ContainerSpec | None = None
+        self._probing: Probing | None = None
+        self._post_start: Hook | None = None
+        self._ending: Ending | None = None
+        self._anew = ""  # why it is started again after its end: "image" has changed, or a probe "failed"
 
     def restore(
         self, status: Mapping[str, Any], container: Mapping[str, Any], read_time: Callable[[str], float]
@@ -84,10 +88,13 @@ class Container:
         """Go on from what a kubelet before this one wrote. Its processes are not known any more."""
         state, last = status.get("state") or {}, (status.get("lastState") or {}).get("terminated")
         self._runs = status.get("restartCount", 0)
-        self._last = _read_terminated(last, read_time) if last else None
+        self._last = read_terminated(last, read_time) if last else None
         self._ended = self._around.steady()
+        self._image = self._wanted = container["image"]
+        if status.get("imageID"):
+            self._found = Found(status.get("image", ""), status["imageID"], hold=False)
         if ended := state.get("terminated"):
-            self.state = _read_terminated(ended, read_time)
+            self.state = read_terminated(ended, read_time)
         elif running := state.get("running"):
             since, identity = read_time(running["startedAt"]), status.get("containerID", "")
             if classify_container(container) is Work.HOLD:
@@ -95,7 +102,7 @@ class Container:
             else:
                 message = "The container's process is not known to this kubelet, which was started after it"
                 now = self._around.wall()
-                self.state = Terminated(_LOST, "ContainerStatusUnknown", message, since, now, identity)
+                self.state = Terminated(LOST, "ContainerStatusUnknown", message, since, now, identity)
         elif self._last is not None:  # it waited for its back-off
             self.state, self._last = self._last, None
         if not isinstance(self.state, Waiting):
@@ -103,114 +110,89 @@ class Container:
 
     def view(self) -> ContainerView:
         """What it has been through, for decisions and for the status."""
+        probing, found, starting = self._probing, self._found, self._post_start is not None
         return ContainerView(
             self.name,
-            self.state,
+            self._before if starting else self.state,  # it is not said to run before its hook is through
             self._last,
             max(self._runs - 1, 0),
             self._backoff,
             self._ended,
-            self._blocked,
+            self._retry_at,
+            image=found.image if found else "",
+            image_id=found.image_id if found else "",
+            started=probing is None or probing.started,
+            ready=probing is None or probing.ready,
+            ill=probing.ill if probing else "",
+            starting=starting,
+            busy=starting or self._ending is not None,
+            changed=isinstance(self.state, Running) and self._image not in ("", self._wanted),
         )
 
     def wait_for_start(self, initializing: bool) -> None:
         """Say why it has not been started: because of init containers, or of what comes before any container."""
-        named = isinstance(self.state, Waiting) and self.state.reason == CONFIG_ERROR
-        if isinstance(self.state, Waiting) and self._runs == 0 and not self._blocked and not named:
+        if isinstance(self.state, Waiting) and self._runs == 0 and not self._refused:
             self.state = INITIALIZING if initializing else CREATING
 
     def wait_for_sandbox(self, why: str) -> None:
         """Say that the pod's place could not be made."""
-        if isinstance(self.state, Waiting) and not self._blocked:
+        if isinstance(self.state, Waiting) and not self._refused:
             self.state = Waiting("CreatePodSandboxError", why)
 
     def log_path(self, previous: bool = False) -> str:
         """The log of the present run, or of the one before."""
         return f"{self._directory}/{max(self._runs - (2 if previous else 1), 0)}.log"
 
+    def _tell(self, reason: str, message: str, kind: str = NORMAL) -> None:
+        self._around.tell(reason, message, kind, self.name)
+
     # --- start
 
     def start(self, pod: Object, container: Mapping[str, Any]) -> None:
         """Start it, for the first time or again. What goes wrong is its state then."""
-        work = classify_container(container)
-        if work is Work.PULL:
-            self._block(container["image"])
+        run, self._image, self._wanted = self._runs, container["image"], container["image"]
+        try:
+            found = self._launcher.find_image(container, self._tell)
+            spec = None if found.hold else self._launcher.build(pod, container, found, self._directory, run)
+        except StartRefused as refusal:
+            self._refuse(refusal)
             return
+        self._before = self.state
         if isinstance(self.state, Terminated):
             self._backoff = self._backoff.next(self._ended, self._around.steady())
             self._last = self.state
-        try:
-            prepared = self._prepare(pod, container) if work is Work.RUN else None
-        except ConfigError as error:
-            self._wait_for_config(error)
-            return
-        run, self._runs, self._image = self._runs, self._runs + 1, container["image"]
+        self._runs, self._found, self._spec = run + 1, found, spec
+        self._retry_at, self._refused = None, False
         now = self._around.wall()
         identity = "knetsim://" + hashlib.sha256(f"{uid_of(pod)}/{self.name}/{run}".encode()).hexdigest()
-        if prepared is not None:
+        if spec is not None:
             try:
-                self._start_process(container, run, *prepared)
+                self._start_process(spec)
             except (KnetsimError, OSError) as error:
                 self._fail(error, now, identity)
                 return
-            self._around.tell("Started", f"Started container {self.name}", NORMAL)
         self.state = Running(now, identity)
+        self._begin(container)
 
-    def _prepare(
-        self, pod: Object, container: Mapping[str, Any]
-    ) -> tuple[dict[str, str], list[Mount], ProcessIdentity]:
-        """Its environment as declared, its volumes, and as whom it runs. ConfigError."""
-        sandbox = self._sandbox
-        identity = build_identity(pod, container, "")
-        env = build_env(pod, container, self._around.sources, Addresses(sandbox.ip, sandbox.worker.address))
-        return env, sandbox.volumes.mounts(container, env), identity
+    def _refuse(self, refusal: StartRefused) -> None:
+        """Something of it is not to be had: it waits, and is tried again."""
+        if isinstance(self.state, Terminated):
+            self._last = self.state
+        state = Waiting(refusal.reason, refusal.message)
+        if self.state != state and not refusal.told:
+            self._tell("Failed", f"Error: {refusal.message}", WARNING)
+        self.state, self._refused = state, True
+        self._retry_at = None if refusal.retry_after is None else self._around.steady() + refusal.retry_after
 
-    def _wait_for_config(self, error: ConfigError) -> None:
-        """Something that it names is not there: it is tried again."""
-        state = Waiting(CONFIG_ERROR, error.what)
-        if self.state != state:
-            self._around.tell("Failed", f"Error: {error.what}", WARNING)
-        self.state = state
-
-    def _start_process(
-        self,
-        container: Mapping[str, Any],
-        run: int,
-        declared: Mapping[str, str],
-        volumes: list[Mount],
-        identity: ProcessIdentity,
-    ) -> None:
-        scratch, message = f"{self._directory}/root", f"{self._directory}/termination-log"
-        os.makedirs(scratch, exist_ok=True)
-        Path(message).write_bytes(b"")
-        for suffix in ("", ".1"):  # as a kubelet: the log of this run and of the one before are kept
-            Path(f"{self._directory}/{run - 2}.log{suffix}").unlink(missing_ok=True)
-        spec = ContainerSpec(
-            name=self.name,
-            place=self._sandbox.place,
-            argv=build_argv(container, declared),
-            log=f"{self._directory}/{run}.log",
-            scratch=scratch,
-            mounts=[
-                *self._sandbox.files(),
-                Mount(message, container.get("terminationMessagePath") or "/dev/termination-log"),
-                *volumes,
-            ],
-            identity=identity,
-            env={"PATH": DEFAULT_ENV["PATH"], "HOSTNAME": self._sandbox.hostname, **declared},
-            cwd=container.get("workingDir") or "/",
-        )
+    def _start_process(self, spec: ContainerSpec) -> None:
         process = start_process(spec)
         if process.read_only_root:
             why = f"container {self.name}: its root directory is read-only, since there is no {process.read_only_root}"
-            self._around.tell("ReadOnlyRoot", why, WARNING)
-        self._follow(process)
-
-    def _follow(self, process: ContainerProcess) -> None:
-        """Have the process followed; its end is a reason to look at the pod."""
+            self._tell("ReadOnlyRoot", why, WARNING)
         exited = threading.Event()
 
-        def note(ended: Process) -> None:
+        def note(_: Process) -> None:
+            """Its end is a reason to look at the pod."""
             exited.set()
             self._around.wake()
 
@@ -221,80 +203,144 @@ class Container:
             process.close()
             raise
         self.process = process
-
-    def _block(self, image: str) -> None:
-        """Its image cannot be had, which is said once."""
-        why = explain_pull(image)
-        self._image, self._blocked, self.state = image, True, Waiting("ErrImagePull", why)
-        self._around.tell("Failed", why, WARNING)
+        self._tell("Created", "Container created")
+        self._tell("Started", "Container started")
 
     def _fail(self, error: KnetsimError | OSError, now: float, identity: str) -> None:
         message = error.output if isinstance(error, CommandError) else str(error)
         if isinstance(error, KnetsimError) and error.hint:
             message += f" ({error.hint})"
-        self._around.tell("Failed", f'Error: failed to start container "{self.name}": {message}', WARNING)
+        self._tell("Failed", f'Error: failed to start container "{self.name}": {message}', WARNING)
         self.state = Terminated(START_FAILED, "StartError", message, now, self._around.wall(), identity)
         self._ended = self._around.steady()
 
-    def adapt(self, container: Mapping[str, Any], grace: float) -> float | None:
-        """Follow a change of its image, the one thing that can change: it is ended and started again.
+    # --- hooks and probes
 
-        The seconds until it is to be looked at again, if need be.
-        """
-        if self._blocked and self._image != container["image"]:
-            self._blocked, self.state = False, CREATING
-        if not isinstance(self.state, Running) or self._image in ("", container["image"]):
-            return None
-        now = self._around.steady()
-        if self._replaced_at is None:
-            self._around.tell("Killing", f"Container {self.name} definition changed, will be restarted", NORMAL)
-            self._replaced_at = now
-            self.terminate()
-        if self.process is None:
-            self._replaced()
-            return None
-        left = self._replaced_at + grace - now
-        if left <= 0:
-            self.process.kill()
-        return max(left, 1.0)
+    def _begin(self, container: Mapping[str, Any]) -> None:
+        """It runs: its postStart hook first, then its probes."""
+        if hook := hook_of(container, "postStart"):
+            self._post_start = Hook(
+                hook, self._target(container, "post-start"), self._around.actions, self._around.wake
+            )
+        else:
+            self._probe(container)
 
-    def _replaced(self) -> None:
-        """It has ended to be started anew: at once, whatever its policy and its back-off."""
-        if isinstance(self.state, Terminated):
-            self._last = self.state
-        self._replaced_at, self._backoff, self.state = None, CrashBackoff(), CREATING
+    def _probe(self, container: Mapping[str, Any]) -> None:
+        around = self._around
+
+        def tell(reason: str, message: str, kind: str) -> None:
+            around.tell(reason, message, kind, self.name)
+
+        self._probing = Probing.of(container, self._target(container, "probe"), tell, around.wake)
+        if self._probing is not None:
+            self._probing.begin(around.actions)
+
+    def _target(self, container: Mapping[str, Any], purpose: str) -> Target:
+        sandbox = self._launcher.sandbox
+        dialer, output = Dialer(sandbox.worker.place.namespaces), f"{self._directory}/{purpose}.output"
+        return Target(container, sandbox.ip, dialer, self.start_command, output)
+
+    def start_command(self, argv: Sequence[str], log: str) -> Process:
+        """Start a command in the container, with its environment. NotFound when it does not run; CommandError."""
+        process, spec = self.process, self._spec
+        if process is None or spec is None:
+            raise NotFound(f"container {self.name} has no process")
+        place = process.exec_place()
+        try:
+            return start_command(place, argv, log, env=spec.env, cwd=spec.cwd)
+        finally:
+            place.close()
 
     # --- end
 
-    def collect(self, container: Mapping[str, Any]) -> None:
-        """Take note of its end, when it has ended."""
-        process, state = self.process, self.state
-        if process is None or not self._exited.is_set():
-            return
-        code = process.wait()
+    def collect(self, container: Mapping[str, Any], grace: float) -> None:
+        """Take note of what has come to pass: its end, the end of its hook, another image in its object."""
+        self._wanted = container["image"]
+        if self._image != self._wanted:
+            self._retry_at = None  # it may be that only the image was wrong
+        if self.process is not None and self._exited.is_set():
+            self._note_exit(container)
+        hook = self._post_start
+        if hook is not None and hook.done:
+            self._post_start = None
+            if hook.failed and isinstance(self.state, Running):
+                self._tell("FailedPostStartHook", "PostStartHook failed", WARNING)
+                self.stop(container, grace, "FailedPostStartHook")
+            elif isinstance(self.state, Running):
+                self._probe(container)
+
+    def _note_exit(self, container: Mapping[str, Any]) -> None:
+        assert self.process is not None
+        code, log, state = self.process.wait(), self.process.log, self.state
         assert code is not None
         self.discard()
         started, identity = (state.started_at, state.container_id) if isinstance(state, Running) else (0.0, "")
+        message = read_message(container, f"{self._directory}/termination-log", log, code)
         reason = "Completed" if code == 0 else "Error"
-        message = self._read_message(container, process.log, code)
-        self.state = Terminated(code, reason, message, started, self._around.wall(), identity)
-        self._ended = self._around.steady()
-        if self._replaced_at is not None:
-            self._replaced()
+        self._end(Terminated(code, reason, message, started, self._around.wall(), identity))
 
-    def _read_message(self, container: Mapping[str, Any], log: str, code: int) -> str:
-        """What it left for its status at its terminationMessagePath, or at the end of its log."""
-        with open(f"{self._directory}/termination-log", "rb") as file:
-            message = file.read(_MESSAGE_BYTES).decode(errors="replace")
-        if not message and code != 0 and container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
-            lines = read_log(log, _LOG_MESSAGE_BYTES * 4).splitlines(keepends=True)[-_LOG_MESSAGE_LINES:]
-            message = "".join(lines)[-_LOG_MESSAGE_BYTES:]
-        return message
+    def _end(self, state: Terminated) -> None:
+        """It has ended: whatever belonged to this run is over."""
+        self._drop_work()
+        self.state, self._ending = state, None
+        if self._anew == "image":  # at once, whatever its policy and its back-off
+            self._last, self._backoff, self.state = state, CrashBackoff(), CREATING
+        elif not self._anew:  # else its back-off counts from the end before, as a kubelet's does
+            self._ended = self._around.steady()
+        self._anew = ""
+
+    def _drop_work(self) -> None:
+        """Neither probes nor hooks of this run are wanted any more."""
+        ending = self._ending.hook if self._ending else None
+        for work in (self._probing, self._post_start, ending):
+            if isinstance(work, Probing | Hook):
+                work.stop()
+        self._probing = self._post_start = None
 
     @property
     def running(self) -> bool:
         """Whether a process of it runs."""
         return self.process is not None
+
+    @property
+    def ending(self) -> bool:
+        """Whether it is being brought to its end."""
+        return self._ending is not None
+
+    def stop(self, container: Mapping[str, Any], grace: float, message: str, *, anew: str = "") -> None:
+        """Begin to end it: its preStop hook, SIGTERM, and SIGKILL when `grace` seconds are over. `anew` says why it is
+        to be started again: its "image" has changed, or a "probe" has failed. Once begun, it can only be shortened."""
+        deadline = self._around.steady() + grace
+        if self._ending is not None:
+            self._ending.shorten(deadline)
+            return
+        if not isinstance(self.state, Running):
+            return
+        hook, around = hook_of(container, "preStop"), self._around
+        if self.running or hook:
+            self._tell("Killing", message)
+        if self._probing is not None:
+            self._probing.quiet()
+        begun = None
+        if hook and grace > 0:
+            begun = Hook(hook, self._target(container, "pre-stop"), around.actions, around.wake)
+        self._ending, self._anew = Ending(deadline, begun), anew
+
+    def go_on(self, *, turn: bool = True) -> float | None:
+        """The next step towards its end, if it is to end; the seconds until the one after that."""
+        ending = self._ending
+        if ending is None:
+            return None
+        hook = ending.hook
+        if isinstance(hook, Hook) and hook.done and hook.failed:
+            self._tell("FailedPreStopHook", "PreStopHook failed", WARNING)
+            ending.hook = None
+        wanted, wait = ending.step(self._around.steady(), turn=turn)
+        if wanted is Signal.TERM:
+            self.terminate()
+        elif wanted is Signal.KILL:
+            self.kill()
+        return wait if self._ending is not None else None
 
     def terminate(self) -> None:
         """Ask it to end; one without a process has ended by that."""
@@ -302,7 +348,7 @@ class Container:
             self.process.terminate()
         elif isinstance(self.state, Running):
             since, identity = self.state.started_at, self.state.container_id
-            self.state = Terminated(0, "Completed", "", since, self._around.wall(), identity)
+            self._end(Terminated(0, "Completed", "", since, self._around.wall(), identity))
 
     def kill(self) -> None:
         """End it at once."""
@@ -321,18 +367,12 @@ class Container:
         if process is not None:
             process.close()
 
+    def abandon(self) -> None:
+        """Nothing of it is wanted any more."""
+        self._drop_work()
+
     def release(self) -> None:
         """Let go of its process, which runs on."""
+        self._drop_work()
         if self.process is not None:
             self.process.release()
-
-
-def _read_terminated(ended: Mapping[str, Any], read_time: Callable[[str], float]) -> Terminated:
-    return Terminated(
-        ended.get("exitCode", 0),
-        ended.get("reason", ""),
-        ended.get("message", ""),
-        read_time(ended["startedAt"]) if ended.get("startedAt") else 0.0,
-        read_time(ended["finishedAt"]) if ended.get("finishedAt") else 0.0,
-        ended.get("containerID", ""),
-    )

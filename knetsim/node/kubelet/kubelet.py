@@ -14,10 +14,12 @@ from knetsim.api.loop import Clock, Loop
 from knetsim.api.objects import Object, key_of, make_key, name_of, namespace_of, uid_of
 from knetsim.api.store import Store
 from knetsim.errors import Conflict, NotFound, NotReady, StoreUnavailable
+from knetsim.node.kubelet.actions import Actions
 from knetsim.node.kubelet.containers import Surroundings
 from knetsim.node.kubelet.events import EventQueue
 from knetsim.node.kubelet.files import ClusterDns
 from knetsim.node.kubelet.heartbeat import BEAT_SECONDS
+from knetsim.node.kubelet.lifecycle import field_path
 from knetsim.node.kubelet.node import KubeletWorker
 from knetsim.node.kubelet.pod import PodRun, explain, revision_of
 from knetsim.node.kubelet.readiness import Awaited, is_finished
@@ -87,7 +89,7 @@ class Kubelet:
         self._lock, self._forgotten = Lock(), Condition()
         self._started = False
         self._recorder, self._events = EventRecorder(store, COMPONENT, clock=wall), EventQueue()
-        self._watch = ContainerWatch()
+        self._watch, self._actions = ContainerWatch(), Actions()
         self._loop = self._build_loop(threads, resync_seconds)
         self._sources = StoreSources(store, self._loop.add)
         self._bridges = self._build_bridge_loop(resync_seconds if repair else None)
@@ -140,6 +142,7 @@ class Kubelet:
         self._bridges.stop()
         self._loop.stop()
         self._sources.stop()
+        self._actions.close()
         self._watch.close()
         self._events.stop()
         for run in self._runs.values():
@@ -196,14 +199,17 @@ class Kubelet:
     def _build_run(self, registered: Registered, pod: Object) -> PodRun:
         node, key = registered.worker.node, key_of(pod)
 
-        def tell(reason: str, message: str, kind: str) -> None:
-            self._events.put(lambda: self._recorder.record(pod, reason, message, type=kind, host=node))
+        def tell(reason: str, message: str, kind: str, container: str) -> None:
+            path = field_path(pod["spec"], container) if container else ""
+            self._events.put(lambda: self._recorder.record(pod, reason, message, type=kind, host=node, field_path=path))
 
         def build_volumes(directory: str) -> PodVolumes:
             return PodVolumes(directory, worker.place, pod, sources, self._wall)
 
         sources, worker = self._sources.of_pod(key), registered.worker
-        around = Surroundings(self._watch, self._wall, self._steady, tell, lambda: self._loop.add(key), sources)
+        around = Surroundings(
+            self._watch, self._actions, self._wall, self._steady, tell, lambda: self._loop.add(key), sources
+        )
         sandbox = PodSandbox(worker, self.cluster, pod, self._dns, registered.resolv_conf, build_volumes)
         return PodRun(pod, sandbox, around, self._store, self._check_seconds)
 

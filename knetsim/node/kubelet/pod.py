@@ -16,12 +16,13 @@ from dataclasses import replace
 from knetsim.api.events import NORMAL, WARNING
 from knetsim.api.objects import Object, describe, name_of, namespace_of, parse_time, uid_of
 from knetsim.api.store import Store
-from knetsim.errors import CommandError, Conflict, KnetsimError, LeftoverError, NotFound
+from knetsim.errors import CommandError, Conflict, KnetsimError, NotFound
 from knetsim.names import did_you_mean
 from knetsim.node.kubelet.commands import Work, classify_container
+from knetsim.node.kubelet.container_set import ContainerSet, grace_of
 from knetsim.node.kubelet.containers import Container, Surroundings
+from knetsim.node.kubelet.launch import Launcher
 from knetsim.node.kubelet.lifecycle import (
-    ALWAYS,
     ContainerView,
     Plan,
     Running,
@@ -39,8 +40,7 @@ from knetsim.system.netns import Namespaces
 
 _SANDBOX_FIRST_PAUSE, _SANDBOX_LONGEST_PAUSE = 0.5, 60.0
 _KILL_SECONDS = 10.0
-#: until a container whose configuration cannot be made is tried again, if nothing of it changes before
-_CONFIG_PAUSE = 10.0
+_DEADLINE = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 
 
 class PodRun:
@@ -57,11 +57,11 @@ class PodRun:
         self._status: Object | None = None
         self._since = around.wall()
         self._ip = ""
-        init, containers = read_containers(pod["spec"])
-        self._first: str = containers[0]["name"]
-        self._containers = {one["name"]: Container(one["name"], sandbox, around) for one in (*init, *containers)}
+        self._first: str = pod["spec"]["containers"][0]["name"]
+        self._containers = ContainerSet(pod, Launcher(sandbox, around.sources), around)
         self._over = False  # nothing of it will run any more
-        self._ending_since: float | None = None
+        self._finished = False  # nothing of it is to run any more
+        self._failure: tuple[str, str] | None = None  # why its kubelet has ended it
         self._retry_at, self._pause = 0.0, 0.0
         self._mount_failures: list[str] = []
         self._checked_at = 0.0
@@ -71,63 +71,76 @@ class PodRun:
         """Go on with a pod that a kubelet before this one started."""
         status = pod.get("status") or {}
         self._ip = status.get("podIP", "")
-        specs = {one["name"]: one for group in read_containers(pod["spec"]) for one in group}
-        for field in ("initContainerStatuses", "containerStatuses"):
-            for one in status.get(field) or ():
-                if one["name"] in specs:
-                    self._containers[one["name"]].restore(one, specs[one["name"]], parse_time)
+        if status.get("startTime"):
+            self._since = parse_time(status["startTime"])
+        self._containers.restore(pod)
         self._over = is_finished(pod)
         if not self._over and not self._adopt_sandbox():
-            why = "Pod sandbox changed, it will be killed and re-created."
-            self._around.tell("SandboxChanged", why, NORMAL)
+            self._tell("SandboxChanged", "Pod sandbox changed, it will be killed and re-created.", NORMAL)
+
+    def _tell(self, reason: str, message: str, kind: str = WARNING) -> None:
+        self._around.tell(reason, message, kind, "")
 
     def _adopt_sandbox(self) -> bool:
         self._checked_at = self._around.steady()
         try:
             return self.sandbox.adopt()
         except (KnetsimError, OSError) as error:
-            self._around.tell("FailedSync", f"the pod's network cannot be taken over: {explain(error)}", WARNING)
+            self._tell("FailedSync", f"the pod's network cannot be taken over: {explain(error)}")
             return False
 
     # --- towards what the object says
 
     def sync(self, pod: Object) -> float | None:
         """Do what can be done now; the seconds until it is to be looked at again, if need be."""
-        init, containers = read_containers(pod["spec"])
-        specs = {one["name"]: one for one in (*init, *containers)}
-        for name, container in self._containers.items():
-            container.collect(specs[name])
+        self._containers.collect(pod)
         if pod["metadata"].get("deletionTimestamp"):
             return self._end(pod)
         if self._over:
             self._close_sandbox()
             self._write_status(pod, Plan(finished=True))
             return None
+        left = self._check_deadline(pod)
+        if self._finished:
+            return self._wind_down(pod)
         if not self._prepare_volumes(pod) or (not self.sandbox.ready and not self._open_sandbox(pod)):
-            return max(self._retry_at - self._around.steady(), 0.0)
+            return min(max(self._retry_at - self._around.steady(), 0.0), *left)
         self._check_sandbox()
-        grace = float(pod["spec"].get("terminationGracePeriodSeconds", 30))
-        look = [container.adapt(specs[name], grace) for name, container in self._containers.items()]
         plan = self._plan(pod)
-        for name in plan.start:
-            self._containers[name].start(pod, specs[name])
-        if plan.start:
+        started = self._containers.carry_out(pod, plan)
+        looks = [*left, *self._containers.next_look(started)]
+        if started or plan.stop:
             plan = self._plan(pod)
-        for one in containers:
-            self._containers[one["name"]].wait_for_start(bool(init))
-        if plan.finished:
-            self._over = True
-            self._close_sandbox()
+        if plan.finished and not plan.stop:
+            self._finished = True
+            return self._wind_down(pod)
         self._write_status(pod, plan)
-        if any(not isinstance(self._containers[name].state, Waiting) for name in plan.start):
-            return 0.0  # it ended as soon as it was started
-        look += [plan.look_after, self.sandbox.volumes.next_look(), _CONFIG_PAUSE if plan.start else None]
-        return min((seconds for seconds in look if seconds is not None), default=None)
+        looks += [look for look in (plan.look_after, self.sandbox.volumes.next_look()) if look is not None]
+        return min(looks, default=None)
 
     def _plan(self, pod: Object) -> Plan:
-        spec = pod["spec"]
-        init, containers = ([self._containers[one["name"]].view() for one in group] for group in read_containers(spec))
-        return plan_containers(spec.get("restartPolicy", ALWAYS), init, containers, self._around.steady())
+        return plan_containers(pod["spec"], self._containers.views(), self._around.steady())
+
+    def _check_deadline(self, pod: Object) -> list[float]:
+        """Fail the pod when its time is over; the seconds that are left, if it has a deadline."""
+        allowed = pod["spec"].get("activeDeadlineSeconds")
+        if allowed is None or self._finished:
+            return []
+        left = self._since + float(allowed) - self._around.wall()
+        if left > 0:
+            return [left]
+        self._finished, self._failure = True, _DEADLINE
+        self._tell(*_DEADLINE, NORMAL)
+        return []
+
+    def _wind_down(self, pod: Object) -> float | None:
+        """Nothing of it is to run any more: end what still does, then tear down its place."""
+        left = self._containers.wind_down(pod, grace_of(pod))
+        if left is None:
+            self._over = True
+            self._close_sandbox()
+        self._write_status(pod, Plan(finished=left is None))
+        return left
 
     def _prepare_volumes(self, pod: Object) -> bool:
         """Make the pod's volumes, or have them show what they are made of by now. A pod that has its place already
@@ -141,7 +154,7 @@ class PodRun:
                 self._pause = min(max(self._pause * 2, _SANDBOX_FIRST_PAUSE), _SANDBOX_LONGEST_PAUSE)
                 self._retry_at, self._mount_failures = now + self._pause, error.messages
                 for message in error.messages:
-                    self._around.tell("FailedMount", message, WARNING)
+                    self._tell("FailedMount", message)
             if not self.sandbox.ready:
                 self._write_status(pod, Plan())
             return self.sandbox.ready
@@ -160,8 +173,8 @@ class PodRun:
             self._pause = min(max(self._pause * 2, _SANDBOX_FIRST_PAUSE), _SANDBOX_LONGEST_PAUSE)
             self._retry_at = now + self._pause
             why = explain(error)
-            self._around.tell("FailedCreatePodSandBox", f"Failed to create pod sandbox: {why}", WARNING)
-            for container in self._containers.values():
+            self._tell("FailedCreatePodSandBox", f"Failed to create pod sandbox: {why}")
+            for container in self._containers:
                 container.wait_for_sandbox(why)
             self._write_status(pod, Plan())
             return False
@@ -182,7 +195,7 @@ class PodRun:
         if wrong:
             self.sandbox.repair()
             self._note_address()
-            self._around.tell("NetworkRepaired", f"The pod's network was changed by hand: {'; '.join(wrong)}", WARNING)
+            self._tell("NetworkRepaired", f"The pod's network was changed by hand: {'; '.join(wrong)}")
         self._checked_at = now
 
     # --- status
@@ -192,9 +205,10 @@ class PodRun:
         stored = pod.get("status") or {}
         # what we have written may not have come round yet; then it counts, not the copy that is older
         base = stored if self._status is None or revision_of(pod) >= self.written else self._status
-        containers = {name: self._view(pod, container, plan) for name, container in self._containers.items()}
+        containers = {name: self._show(pod, view, plan) for name, view in self._containers.views().items()}
         host_ip, ready = self.sandbox.worker.address, self.sandbox.ready
-        view = PodView(containers, self._ip, host_ip, self._since, ready, terminal=plan.finished)
+        over = plan.finished and self._over
+        view = PodView(containers, self._ip, host_ip, self._since, ready, terminal=over, failure=self._failure)
         status = build_status(pod, base, view, self._around.wall())
         if status == base:
             return
@@ -204,10 +218,9 @@ class PodRun:
             return  # another pod of that name, or none: the watch is about to say so
         self._status, self.written = status, revision_of(written)
 
-    def _view(self, pod: Object, container: Container, plan: Plan) -> ContainerView:
+    def _show(self, pod: Object, view: ContainerView, plan: Plan) -> ContainerView:
         """How a container is shown: one that is held back waits in CrashLoopBackOff."""
-        view = container.view()
-        if not plan.held or view.name not in plan.held or not isinstance(view.state, Terminated):
+        if view.name not in plan.held or not isinstance(view.state, Terminated):
             return view
         where = f"{name_of(pod)}_{namespace_of(pod)}({self.uid})"
         message = f"back-off {_duration(view.backoff.pause)} restarting failed container={view.name} pod={where}"
@@ -217,22 +230,14 @@ class PodRun:
 
     def _end(self, pod: Object) -> float | None:
         """Graceful deletion, one step."""
-        now = self._around.steady()
-        grace = float(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
-        if self._ending_since is None:
-            self._ending_since = now
-            for container in self._containers.values():
-                if container.running:
-                    self._around.tell("Killing", f"Stopping container {container.name}", NORMAL)
-                container.terminate()
-        running = [container for container in self._containers.values() if container.running]
-        if running:
-            left = self._ending_since + grace - now
-            if left > 0:
-                return left
-            for container in running:
-                container.kill()
-            return _KILL_SECONDS  # its end is told earlier
+        grace = grace_of(pod)
+        left = self._containers.wind_down(pod, grace)
+        if left is not None and grace <= 0:
+            self._containers.kill(_KILL_SECONDS)
+            left = self._containers.wind_down(pod, grace)
+        if left is not None:
+            self._write_status(pod, Plan())
+            return left
         self._over = True
         self._close_sandbox()
         self._write_status(pod, Plan(finished=True))
@@ -250,28 +255,21 @@ class PodRun:
 
     def destroy(self) -> None:
         """End everything at once: its object is gone, or another has its name. It can be repeated after an error."""
-        running = [container for container in self._containers.values() if container.running]
-        for container in running:
-            container.kill()
-        for container in running:
-            if not container.wait_ended(_KILL_SECONDS):
-                raise LeftoverError([KnetsimError(f"container {container.name} does not end", "/".join(self.key))])
-            container.discard()
+        self._containers.kill(_KILL_SECONDS)
         self._over = True
         self._close_sandbox()
         self.sandbox.remove_files()
 
     def release(self) -> None:
         """Let go of everything and leave it as it is."""
-        for container in self._containers.values():
-            container.release()
+        self._containers.release()
         self.sandbox.release()
 
     def _close_sandbox(self) -> None:
         try:
             self.sandbox.close()
         except (KnetsimError, OSError) as error:
-            self._around.tell("FailedKillPod", f"error killing pod: {explain(error)}", WARNING)
+            self._tell("FailedKillPod", f"error killing pod: {explain(error)}")
             raise
 
     # --- ways in
@@ -279,9 +277,7 @@ class PodRun:
     def exec_place(self, pod: Object, name: str | None = None) -> Namespaces:
         """Where commands run: in a container that is named, or the first that runs, or beside the pause container."""
         _, specs = read_containers(pod["spec"])
-        if name is not None and name not in self._containers:
-            raise NotFound(f"no container '{name}' in {describe(pod)}", hint=did_you_mean(name, self._containers))
-        wanted = [self._containers[name]] if name else [self._containers[one["name"]] for one in specs]
+        wanted = self._named(pod, [name] if name else [one["name"] for one in specs])
         for container in wanted:
             process = container.process
             if process is not None:
@@ -291,6 +287,14 @@ class PodRun:
             return self.sandbox.view()
         words = "; ".join(f"{container.name}: {_explain_state(container)}" for container in wanted)
         raise NotFound(f"no container of {describe(pod)} is running", why=words)
+
+    def _named(self, pod: Object, names: Sequence[str]) -> list[Container]:
+        found = {name: self._containers.get(name) for name in names}
+        for name, container in found.items():
+            if container is None:
+                known = did_you_mean(name, self._containers.names())
+                raise NotFound(f"no container '{name}' in {describe(pod)}", hint=known)
+        return [container for container in found.values() if container is not None]
 
     def start_command(self, pod: Object, argv: Sequence[str], name: str | None = None) -> Process:
         """Start a command beside the pod's containers; its output goes to `exec-N.log` in the pod's directory."""
@@ -306,7 +310,7 @@ class PodRun:
         container = self._containers.get(name or self._first)
         path = container.log_path(previous) if container else ""
         if not path or not os.path.exists(path):
-            known = did_you_mean(name, self._containers) if name else ""
+            known = did_you_mean(name, self._containers.names()) if name else ""
             raise NotFound(f"there is no log of {'/'.join(self.key)} {name or ''}".rstrip(), hint=known)
         return path
 

@@ -7,33 +7,35 @@ pkg/kubelet/kubelet_pods.go (getPhase, convertStatusToAPIStatus) and pkg/kubelet
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from knetsim.api.objects import Object, format_time
+from knetsim.node.kubelet.container_status import build_container_status
 from knetsim.node.kubelet.lifecycle import (
     ALWAYS,
-    NEVER,
     ContainerView,
     Running,
-    State,
     Terminated,
     Waiting,
+    is_sidecar,
     read_containers,
+    restarts,
 )
 
-_OWNED = frozenset(
-    ("phase", "conditions", "containerStatuses", "initContainerStatuses", "podIP", "podIPs", "hostIP", "hostIPs")
-) | {"startTime", "observedGeneration"}
-_OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+_OWNED = frozenset(("phase", "reason", "message", "startTime", "observedGeneration", "conditions"))
+_OWNED |= {"podIP", "podIPs", "hostIP", "hostIPs"}
+_OWNED |= {"containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"}
 
 
 @dataclass(frozen=True, slots=True)
 class PodView:
     """A pod as its kubelet sees it: its containers, its addresses ("" for none), since when it is here.
 
-    `network_ready` says that its namespace is there and wired, `terminal` that nothing of it will run any more.
+    `network_ready` says that its namespace is there and wired, `terminal` that nothing of it will run any more,
+    `failure` (reason, message) that the kubelet itself has ended it. `users` are what containers run as.
     """
 
     containers: Mapping[str, ContainerView]
@@ -42,77 +44,107 @@ class PodView:
     started_at: float
     network_ready: bool
     terminal: bool = False
+    failure: tuple[str, str] | None = None
+    users: Mapping[str, Object] = field(default_factory=dict)
 
 
 def build_status(pod: Object, previous: Mapping[str, Any], view: PodView, now: float) -> Object:
     """The status to be written. `previous` is the one before (the stored one, or what was written last)."""
     spec = pod["spec"]
-    init, containers = read_containers(spec)
-    views = [view.containers[container["name"]] for container in containers]
-    init_views = [view.containers[container["name"]] for container in init]
-    phase = build_phase(spec.get("restartPolicy", ALWAYS), init_views, views, terminal=view.terminal)
+    phase = "Failed" if view.failure else build_phase(spec, view.containers, terminal=view.terminal)
     status: Object = {name: value for name, value in previous.items() if name not in _OWNED}
     status["phase"] = phase
+    if view.failure:
+        status["reason"], status["message"] = view.failure
+    elif phase == previous.get("phase"):  # why it has come to this phase
+        status |= {name: previous[name] for name in ("reason", "message") if name in previous}
     if generation := pod["metadata"].get("generation"):
         status["observedGeneration"] = generation
-    status["conditions"] = _build_conditions(pod, previous, view, phase, init_views, views, now)
+    status["conditions"] = _build_conditions(pod, previous, view, phase, now)
     status["hostIP"], status["hostIPs"] = view.host_ip, [{"ip": view.host_ip}]
     if view.ip:
         status["podIP"], status["podIPs"] = view.ip, [{"ip": view.ip}]
     status["startTime"] = previous.get("startTime") or format_time(view.started_at)
-    if init:
-        status["initContainerStatuses"] = [
-            _build_container(container, one, init=True) for container, one in zip(init, init_views, strict=True)
-        ]
-    status["containerStatuses"] = [
-        _build_container(container, one) for container, one in zip(containers, views, strict=True)
-    ]
+    status |= _build_containers(spec, view)
     return status
 
 
-def build_phase(
-    policy: str, init: Sequence[ContainerView], containers: Sequence[ContainerView], *, terminal: bool = False
-) -> str:
+def _build_containers(spec: Mapping[str, Any], view: PodView) -> Object:
+    """The statuses of all containers: init containers in order, all others by name."""
+
+    def build(group: str, *, sort: bool = True) -> list[Object]:
+        found = [
+            build_container_status(
+                one,
+                view.containers[one["name"]],
+                init=group == "initContainers" and not is_sidecar(one),
+                user=view.users.get(one["name"]),
+            )
+            for one in spec.get(group) or ()
+        ]
+        return sorted(found, key=lambda status: status["name"]) if sort else found
+
+    statuses: Object = {}
+    if spec.get("initContainers"):
+        statuses["initContainerStatuses"] = build("initContainers", sort=False)
+    statuses["containerStatuses"] = build("containers")
+    if spec.get("ephemeralContainers"):
+        statuses["ephemeralContainerStatuses"] = build("ephemeralContainers")
+    return statuses
+
+
+# --- phase ----------------------------------------------------------------------------------------
+
+
+def build_phase(spec: Mapping[str, Any], views: Mapping[str, ContainerView], *, terminal: bool = False) -> str:
     """Pending, Running, Succeeded or Failed."""
-    ends = [(one.state if isinstance(one.state, Terminated) else one.last) for one in containers]
-    if terminal and any(ends):
-        return "Succeeded" if all(end is not None and end.exit_code == 0 for end in ends) else "Failed"
+    policy = spec.get("restartPolicy", ALWAYS)
+    init, containers = read_containers(spec)
+    ends = [_end_of(views[one["name"]]) for one in containers]
     if terminal:
-        return "Failed"
-    for one in init:
-        if not _succeeded(one):
-            failed = isinstance(one.state, Terminated) and policy == NEVER
+        return "Succeeded" if all(end is not None and end.exit_code == 0 for end in ends) else "Failed"
+    if not any(views[one["name"]].begun for one in containers):
+        for one in init:
+            view = views[one["name"]]
+            if _initialized(one, view):
+                continue
+            end = None if is_sidecar(one) else _end_of(view)
+            over = end is not None and end.exit_code != 0 and not isinstance(view.state, Running)
+            failed = over and end is not None and not restarts(policy, one, end.exit_code)
             return "Failed" if failed else "Pending"
-    if any(isinstance(one.state, Waiting) and one.last is None for one in containers):
+    states = [views[one["name"]] for one in containers]
+    if any(isinstance(one.state, Waiting) and one.last is None for one in states):
         return "Pending"
-    if policy == ALWAYS or any(isinstance(one.state, Running) for one in containers):
+    running = any(isinstance(one.state, Running) for one in states)
+    sidecars = any(isinstance(views[one["name"]].state, Running) for one in init if is_sidecar(one))
+    again = any(
+        end is not None and restarts(policy, one, end.exit_code) for one, end in zip(containers, ends, strict=True)
+    )
+    if running or sidecars or again:
         return "Running"
-    if all(end is not None and end.exit_code == 0 for end in ends):
-        return "Succeeded"
-    return "Failed" if policy == NEVER else "Running"
+    return "Succeeded" if all(end is not None and end.exit_code == 0 for end in ends) else "Failed"
 
 
-def _succeeded(init: ContainerView) -> bool:
-    return isinstance(init.state, Terminated) and init.state.exit_code == 0
+def _end_of(view: ContainerView) -> Terminated | None:
+    return view.state if isinstance(view.state, Terminated) else view.last
+
+
+def _initialized(container: Mapping[str, Any], view: ContainerView) -> bool:
+    """Whether an init container has done its part."""
+    if is_sidecar(container):
+        return isinstance(view.state, Running) and view.started
+    return isinstance(view.state, Terminated) and view.state.exit_code == 0
 
 
 # --- conditions -----------------------------------------------------------------------------------
 
 
-def _build_conditions(
-    pod: Object,
-    previous: Mapping[str, Any],
-    view: PodView,
-    phase: str,
-    init: Sequence[ContainerView],
-    containers: Sequence[ContainerView],
-    now: float,
-) -> list[Object]:
+def _build_conditions(pod: Object, previous: Mapping[str, Any], view: PodView, phase: str, now: float) -> list[Object]:
     before = {condition["type"]: condition for condition in previous.get("conditions") or ()}
-    ready = _containers_ready(phase, containers)
+    ready = _containers_ready(pod["spec"], view.containers, phase)
     wanted = {
         "PodReadyToStartContainers": (view.network_ready, "", ""),
-        "Initialized": _initialized(phase, init),
+        "Initialized": _initialized_condition(pod["spec"], view.containers, phase),
         "Ready": _ready(pod, before, ready),
         "ContainersReady": ready,
         "PodScheduled": (True, "", ""),
@@ -122,9 +154,9 @@ def _build_conditions(
         before[name]
         if name == "PodScheduled" and name in before
         else _build_condition(name, wanted[name], before.get(name), generation, now)
-        for name in _OWN_CONDITIONS
+        for name in OWN_CONDITIONS
     ]
-    return own + [condition for name, condition in before.items() if name not in _OWN_CONDITIONS]
+    return own + [condition for name, condition in before.items() if name not in OWN_CONDITIONS]
 
 
 def _build_condition(
@@ -143,12 +175,14 @@ def _build_condition(
     return condition
 
 
-def _containers_ready(phase: str, containers: Iterable[ContainerView]) -> tuple[bool, str, str]:
+def _containers_ready(spec: Mapping[str, Any], views: Mapping[str, ContainerView], phase: str) -> tuple[bool, str, str]:
     if phase == "Succeeded":
         return False, "PodCompleted", ""
     if phase == "Failed":
         return False, "PodFailed", ""
-    unready = [one.name for one in containers if not isinstance(one.state, Running)]
+    init, containers = read_containers(spec)
+    wanted = [views[one["name"]] for one in (*filter(is_sidecar, init), *containers)]
+    unready = [one.name for one in wanted if not (isinstance(one.state, Running) and one.started and one.ready)]
     if unready:
         return False, "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]"
     return True, "", ""
@@ -158,55 +192,42 @@ def _ready(
     pod: Object, before: Mapping[str, Mapping[str, Any]], containers: tuple[bool, str, str]
 ) -> tuple[bool, str, str]:
     """Ready are pods whose containers are, and whose readiness gates others have opened."""
-    gates = [gate["conditionType"] for gate in pod["spec"].get("readinessGates") or ()]
-    shut = [gate for gate in gates if before.get(gate, {}).get("status") != "True"]
-    if not containers[0] or not shut:
+    if not containers[0]:
         return containers
-    return (
-        False,
-        "ReadinessGatesNotReady",
-        "\n".join(f'corresponding condition of pod readiness gate "{gate}" is not True' for gate in shut),
-    )
+    shut = []
+    for gate in pod["spec"].get("readinessGates") or ():
+        name = gate["conditionType"]
+        if name not in before:
+            shut.append(f'corresponding condition of pod readiness gate "{name}" does not exist.')
+        elif before[name].get("status") != "True":
+            shut.append(f'the status of pod readiness gate "{name}" is not "True", but {before[name].get("status")}')
+    return (False, "ReadinessGatesNotReady", ", ".join(shut)) if shut else containers
 
 
-def _initialized(phase: str, init: Iterable[ContainerView]) -> tuple[bool, str, str]:
-    incomplete = [one.name for one in init if not _succeeded(one)]
+def _initialized_condition(
+    spec: Mapping[str, Any], views: Mapping[str, ContainerView], phase: str
+) -> tuple[bool, str, str]:
+    init, containers = read_containers(spec)
+    if phase == "Succeeded":
+        return True, "PodCompleted", ""
+    if any(views[one["name"]].begun for one in containers):
+        return True, "", ""
+    incomplete = [one["name"] for one in init if not _initialized(one, views[one["name"]])]
     if incomplete:
         return False, "ContainersNotInitialized", f"containers with incomplete status: [{' '.join(incomplete)}]"
-    return True, "PodCompleted" if phase == "Succeeded" else "", ""
+    return True, "", ""
 
 
-# --- containers -----------------------------------------------------------------------------------
+def rejected_status(previous: Mapping[str, Any], reason: str, message: str, now: float) -> Object:
+    """The status of a pod that is not let in; the API server's qosClass and others' conditions stay."""
+    kept = {name: value for name, value in previous.items() if name not in _OWNED}
+    conditions = [one for one in previous.get("conditions") or () if one["type"] not in OWN_CONDITIONS[:4]]
+    if conditions:
+        kept["conditions"] = conditions
+    started = {"startTime": previous.get("startTime") or format_time(now)}
+    return {**kept, **started, "phase": "Failed", "reason": reason, "message": f"Pod was rejected: {message}"}
 
 
-def _build_container(container: Mapping[str, Any], view: ContainerView, *, init: bool = False) -> Object:
-    running = isinstance(view.state, Running)
-    last = _build_state(view.last) if view.last else {}
-    current = view.state if isinstance(view.state, Running | Terminated) else view.last
-    image = container.get("image", "")
-    status: Object = {
-        "name": container["name"],
-        "state": _build_state(view.state),
-        "lastState": last,
-        "ready": _succeeded(view) if init else running,
-        "restartCount": view.restart_count,
-        "image": image,
-        "imageID": image if current else "",
-        "started": running,
-    }
-    if current:
-        status["containerID"] = current.container_id
-    return status
-
-
-def _build_state(state: State) -> Object:
-    if isinstance(state, Waiting):
-        return {"waiting": {"reason": state.reason, **({"message": state.message} if state.message else {})}}
-    if isinstance(state, Running):
-        return {"running": {"startedAt": format_time(state.started_at)}}
-    ended: Object = {"exitCode": state.exit_code, "reason": state.reason}
-    if state.message:
-        ended["message"] = state.message
-    ended["startedAt"], ended["finishedAt"] = format_time(state.started_at), format_time(state.finished_at)
-    ended["containerID"] = state.container_id
-    return {"terminated": ended}
+def owned_conditions(conditions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of a pod's conditions that are its kubelet's to write."""
+    return [one for one in conditions if one["type"] in OWN_CONDITIONS]

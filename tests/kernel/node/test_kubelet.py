@@ -134,7 +134,7 @@ def test_a_command_runs(lab: Lab) -> None:
     assert status["containerID"].startswith("knetsim://")
     assert lab.wait_log("up") == "hello world from c1\nworld $(x)\nup\n"
     assert "echo hello" in in_pod(lab, "tr '\\0' ' ' < /proc/1/cmdline")
-    assert lab.wait_event("Started") == "Started container main"
+    assert lab.wait_event("Started") == "Container started"
 
 
 def test_containers_of_a_pod_share_network_and_volumes_not_files(lab: Lab) -> None:
@@ -247,8 +247,8 @@ def test_what_cannot_be_started(lab: Lab) -> None:
 
 def test_an_image_that_is_not_to_be_had(lab: Lab) -> None:
     lab.create("c1", {"name": "web", "image": "nginx"}, shell(FOREVER))
-    status = lab.wait(lambda status: state_of(status, 1).get("running"))["status"]
-    assert state_of(status)["waiting"]["reason"] == "ErrImagePull"
+    status = lab.wait(lambda status: state_of(status, 0).get("running"))["status"]
+    assert state_of(status, 1)["waiting"]["reason"] == "ErrImagePull"
     assert status["phase"] == "Pending"
     assert "give the container a `command`" in lab.wait_event("Failed")
     pod = lab.get()
@@ -350,7 +350,7 @@ def is_running(pid: int) -> bool:
 
 def test_a_name_that_is_used_again(lab: Lab) -> None:
     old = lab.run("c1", shell(FOREVER))
-    pid = next(iter(lab.kubelet._runs["default/c1"]._containers.values())).process.pid
+    pid = next(iter(lab.kubelet._runs["default/c1"]._containers)).process.pid
     lab.store.delete("Pod", "c1", grace_seconds=0)
     new = lab.run("c1", shell("echo new; " + FOREVER), worker=2)
     assert new["metadata"]["uid"] != old["metadata"]["uid"]
@@ -506,7 +506,7 @@ def test_a_new_kubelet_knows_what_had_ended_and_what_had_not_begun(lab: Lab) -> 
     lab.create("done", shell("echo bye"), restartPolicy="Never")
     lab.create("mixed", {"name": "web", "image": "nginx"}, {"name": "pause", "image": "pause"})
     lab.wait(lambda status: status["phase"] == "Succeeded", "done")
-    lab.wait(lambda status: state_of(status, 1).get("running"), "mixed")
+    lab.wait(lambda status: state_of(status, 0).get("running"), "mixed")
     before = lab.get("done")["status"], lab.get("mixed")["status"]
     lab.replace_kubelet(NativeWiring())
     assert lab.log("done") == "bye\n"
