@@ -230,11 +230,7 @@ class ServiceRules:
         if again and (not self._repair or now < each.host_checked + self._resync_seconds / 2):
             return
         each.host_checked = now
-        wrong = []
-        if ensure_bridge_filter(worker.namespaces):
-            wrong.append("bridged frames were hidden from the packet filter")
-        if ensure_service_route(worker.netlink, worker.interface, worker.address, self._service_network):
-            wrong.append(f"there was no route to {self._service_network}")
+        wrong = ensure_host(worker, self._service_network)
         if wrong and again:
             self._repaired(each, "; ".join(wrong))
 
@@ -248,6 +244,16 @@ class ServiceRules:
             self._workers[name].error = str(error)
             self._progress.notify_all()
         self._tell(name, "ServicesFailed", f"{error}; the next attempt makes the whole table, in {pause:.1f} s")
+
+
+def ensure_host(worker: ServiceWorker, service_network: IPv4Network) -> list[str]:
+    """Have what a host needs beside rules, whoever makes those; what was not so, in words."""
+    wrong = []
+    if ensure_bridge_filter(worker.namespaces):
+        wrong.append("bridged frames were hidden from the packet filter")
+    if ensure_service_route(worker.netlink, worker.interface, worker.address, service_network):
+        wrong.append(f"there was no route to {service_network}")
+    return wrong
 
 
 def _services_of(*slices: Object | None) -> set[str]:
