@@ -1,4 +1,5 @@
-"""How a cluster is put together and brought up: hosts, etcd, control plane, pod network, store, kubelet, in this order.
+"""How a cluster is put together and brought up: hosts, etcd, control plane, pod network, store, proxies, kubelet, in
+this order.
 
 `ClusterAssembly` is the part of `Cluster` that users do not type at. Each step waits for facts, and tells what for.
 """
@@ -8,7 +9,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,7 +26,14 @@ from knetsim.node.etcd import CLIENT_PORT, EtcdMember, client_url, read_health
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.kubelet.events import EventQueue
 from knetsim.node.pod_network import NATIVE, PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
-from knetsim.node.service_rules import ServiceRules, ServiceWorker
+from knetsim.node.service_proxy import (
+    EMULATOR,
+    KUBE_PROXY,
+    KubeProxyParts,
+    ServiceNetworks,
+    ServiceProxies,
+    build_proxied_host,
+)
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
 from knetsim.status import ControlPlaneProblem, DaemonState
@@ -37,7 +44,6 @@ from knetsim.system.wait import wait_until
 ETCD_DEADLINE = 60.0
 NETWORK_DEADLINE = 90.0
 PODS_DEADLINE = 180.0
-ZONE_LABEL = "topology.kubernetes.io/zone"
 #: the chain of `cni: plugins`
 CNI_CHAIN = ("flannel", "bridge", "host-local")
 
@@ -76,7 +82,7 @@ class ClusterAssembly:
         # what the start brings up, one after the other
         self.etcd: Etcd | None = None
         self.network: PodNetworkAgents | None = None
-        self.services: ServiceRules | None = None
+        self.proxies: ServiceProxies | None = None
         self.nodes: Informer | None = None
         self.pods: Informer | None = None
         self.control_plane = choose_control_plane(spec)
@@ -277,32 +283,30 @@ class ClusterAssembly:
         progress.done(self.name, f"pod network: {explain_choice(chosen)}")
 
     def _start_services(self) -> None:
-        """What makes Services of the cluster true: on every worker, and where the API server is."""
-        network, spec = self._up(self.network), self.spec
-        hosts: list[Worker | ControlPlaneHost] = [choice.worker for choice in network.networks]
-        zones = {names.worker_host(self.name, one.name): one.labels.get(ZONE_LABEL, "") for one in spec.workers}
-        self.services = ServiceRules(
+        """Have VIPs lead to pods, on every worker and on the control plane's host, before there are pods to ask."""
+        network, services, plane = self._up(self.network), self.spec.services, self.plane
+        hosts = []
+        for spec, worker in zip(self.spec.workers, self.workers, strict=True):
+            subnet = network.place(worker).lease.subnet
+            hosts.append(build_proxied_host(worker, worker.address, spec.proxy, subnet, spec.labels))
+        if self.control_plane == KUBERNETES:
+            host = self._up(self._host)
+            hosts.append(build_proxied_host(host, host.address, EMULATOR, None, {}))
+        program = find_program(KUBE_PROXY)
+        real = None
+        if program is not None and isinstance(plane, KubernetesPlane):
+            real = KubeProxyParts(program, plane.control.plane.kubeconfig(KUBE_PROXY))
+        self.proxies = ServiceProxies(
             self.name,
             self.store,
-            [
-                ServiceWorker(
-                    name=host.name,
-                    node=names.node_name(host.name),
-                    namespaces=host.place,
-                    netlink=host.netlink,
-                    interface=host.defaultIntf().name,
-                    address=IPv4Address(host.address),
-                    subnet=network.place(host).lease.subnet,
-                    zone=zones.get(host.name, ""),
-                )
-                for host in hosts
-            ],
-            pod_network=spec.pod_network.network,
-            service_network=spec.services.cidr,
+            hosts,
+            ServiceNetworks(self.spec.pod_network.network, services.cidr),
+            self._parts.supervisor,
+            kube_proxy=real,
             repair=self._parts.repair,
             tell=self._record,
         )
-        self.services.start()
+        self.proxies.start()
 
     def _start_kubelet(self) -> None:
         progress = self._parts.progress
@@ -318,6 +322,7 @@ class ClusterAssembly:
             )
         self._kubelet.start()
         self.plane.wait_usable()
+        self._up(self.proxies).wait_ready()  # the real kube-proxy waits for its Node
         progress.done(self.name, f"{len(self.workers)} Nodes registered")
 
     def _apply(self, manifests: Sequence[Manifest]) -> None:
@@ -337,8 +342,8 @@ class ClusterAssembly:
         """Stop agents, then daemons."""
         if self._kubelet is not None:
             self._kubelet.stop()
-        if self.services is not None:
-            self.services.stop()
+        if self.proxies is not None:
+            self.proxies.stop()
         if self.network is not None:
             self.network.stop()
         self._event_queue.stop()

@@ -21,7 +21,6 @@ _ClusterCheck = Callable[[Draft, ClusterSpec], Iterator[Problem]]
 
 #: values that the format knows and this version cannot honour, refused rather than ignored: the reason, what to do
 _UNAVAILABLE = {
-    "kube-proxy": ("the real kube-proxy is not run yet", "use emulator"),
     "coredns": ("CoreDNS is not run yet", "use auto, embedded or none"),
 }
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from knetsim.control.kubernetes.certificates import Credentials
 
 APISERVER, CONTROLLERS, SCHEDULER = "kube-apiserver", "kube-controller-manager", "kube-scheduler"
+#: what workers may run, of which there is a kubeconfig too
+PROXY = "kube-proxy"
 #: what has to be installed
 PROGRAMS = (APISERVER, CONTROLLERS, SCHEDULER)
 

@@ -18,6 +18,7 @@ from knetsim.control.kubernetes.flags import (
     CONTROLLERS,
     CONTROLLERS_PORT,
     ENVIRONMENT,
+    PROXY,
     SCHEDULER,
     SCHEDULER_PORT,
     SECURE_PORT,
@@ -59,7 +60,7 @@ class KubernetesControl:
         self.credentials = signed
         # by its address on the underlay, so that a learner who opens the file sees where the packets go
         server = f"https://{plane.address}:{SECURE_PORT}"
-        for program, pair in ((CONTROLLERS, signed.controllers), (SCHEDULER, signed.scheduler)):
+        for program, pair in ((CONTROLLERS, signed.controllers), (SCHEDULER, signed.scheduler), (PROXY, signed.proxy)):
             self._write(plane.kubeconfig(program), self._kubeconfig(program, server, pair))
         self._write(plane.kubeconfig("admin"), format_kubeconfig(self.admin_kubeconfig(server)))
         self._write(plane.directory / "scheduler.yaml", yaml.safe_dump(build_scheduler_config(plane), sort_keys=False))
