@@ -91,6 +91,7 @@ def _read_worker(
         "ready": node is not None and is_ready(node),
         "agent": choice.agent if choice else "",
         "cni": choice.cni if choice else "",
+        "proxy": cluster.spec.worker(worker.name).proxy,
         "podSubnet": lease,
         "pods": sum(pod["worker"] == worker.name for pod in pods),
         "daemons": [daemon for daemon in daemons if daemon],

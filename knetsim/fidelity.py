@@ -50,6 +50,10 @@ _WORKER = "network, mount, UTS and IPC namespaces instead of a machine; CPU, mem
 _UNDERLAY = "one kernel is all machines and switches; links have no delay and no speed limit"
 _NATIVE = "the same links, addresses and routes, by netlink and without programs; MACs are not random"
 _AGENT = "flannel's leases, device, routes, ARP and FDB entries; one process for all workers, which repairs drift"
+_EMULATOR = (
+    "kube-proxy's nftables mode: same hooks, maps and choices of backends, one process for all workers; no "
+    "loadBalancerSourceRanges, no health check ports"
+)
 
 PARTS: tuple[Part, ...] = (
     Part("packets", "Linux kernel", "real", "nothing: every byte crosses the kernel's own data path"),
@@ -64,7 +68,8 @@ PARTS: tuple[Part, ...] = (
     Part("pod wiring", "native", "embedded", _NATIVE),
     Part("pod network", "flanneld", "real", "masquerading is knetsim's nft table, for both agents"),
     Part("pod network", "embedded", "embedded", _AGENT),
-    Part("kube-proxy", "", "absent", "not yet: no VIPs; Services are refused"),
+    Part("kube-proxy", "kube-proxy", "real", "it leaves connection tracking's limits alone: they are the kernel's"),
+    Part("kube-proxy", "emulator", "embedded", _EMULATOR),
     Part("cluster DNS", "", "absent", "not yet: no names for pods and Services"),
     Part("NetworkPolicy", "", "absent", "not yet: NetworkPolicies are refused"),
     Part("ingress", "", "absent", "not yet: Ingresses are refused"),
@@ -72,7 +77,11 @@ PARTS: tuple[Part, ...] = (
 )
 
 #: parts that are chosen for each worker, or for each cluster, and where a status says what was chosen
-_WORKER_KEYS: dict[str, Literal["agent", "cni"]] = {"pod network": "agent", "pod wiring": "cni"}
+_WORKER_KEYS: dict[str, Literal["agent", "cni", "proxy"]] = {
+    "pod network": "agent",
+    "pod wiring": "cni",
+    "kube-proxy": "proxy",
+}
 _CLUSTER_KEYS: dict[str, Literal["controlPlane"]] = {"control plane": "controlPlane"}
 _NAMES_MAX = 4
 

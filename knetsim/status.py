@@ -50,6 +50,7 @@ class WorkerState(TypedDict):
     ready: bool  # its Node's condition Ready
     agent: str  # who runs the pod network here: "flanneld" | "embedded"
     cni: str  # who wires pods here: "plugins" | "native"
+    proxy: str  # "emulator" | "kube-proxy"
     podSubnet: str  # its lease: "11.10.16.0/20"
     pods: int  # bound to it
     daemons: list[DaemonState]

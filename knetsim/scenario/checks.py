@@ -25,19 +25,23 @@ _UNAVAILABLE = {
 }
 
 
+def check_proxies(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
+    """The real kube-proxy asks an API server, and only Kubernetes' own control plane has one."""
+    if cluster.control_plane != "embedded":
+        return
+    for index, worker in enumerate(cluster.workers):
+        own = cluster_path(cluster, "workers", index, "proxy")
+        path = own if draft.written(own) else cluster_path(cluster, "services", "proxy")
+        if worker.proxy == "kube-proxy":
+            what = f"proxy 'kube-proxy' of {worker.name} has no API server to ask: controlPlane is 'embedded'"
+            yield draft.problem(path, what, "use emulator, or controlPlane kubernetes")
+            return
+
+
 def check_availability(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
     """Values of the cluster that cannot be honoured yet."""
     yield from _unavailable(draft, cluster_path(cluster, "controlPlane"), cluster.control_plane)
-    yield from _unavailable(draft, cluster_path(cluster, "services", "proxy"), cluster.services.proxy)
     yield from _unavailable(draft, cluster_path(cluster, "dns", "server"), cluster.dns.server)
-
-
-def check_worker_availability(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
-    """Values of single workers that cannot be honoured yet."""
-    for index, worker in enumerate(cluster.workers):
-        path = cluster_path(cluster, "workers", index, "proxy")
-        if draft.written(path):
-            yield from _unavailable(draft, path, worker.proxy)
 
 
 def _unavailable(draft: Draft, path: KeyPath, value: str) -> Iterator[Problem]:
@@ -57,7 +61,7 @@ _CLUSTER_CHECKS: tuple[tuple[_ClusterCheck, tuple[str, ...]], ...] = (
     (addressing.check_pod_network, ("podNetwork",)),
     (addressing.check_backend, ("podNetwork",)),
     (check_availability, ()),
-    (check_worker_availability, ("workers",)),
+    (check_proxies, ("workers", "services", "controlPlane")),
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from knetsim.dataplane.services.kube_proxy import build_argv, build_config
 from knetsim.dataplane.services.ports import Backend, ServicePlace, ServicePort
 from knetsim.dataplane.services.rules import build_service
 from knetsim.dataplane.services.table import build_base, build_changes, build_difference
@@ -47,6 +48,13 @@ def read_port(values: dict[str, Any]) -> ServicePort:
 @pytest.mark.parametrize(("name", "place"), [("table", PLACE), ("table-without-br_netfilter", ROUTED)])
 def test_the_table_without_services(golden: Golden, name: str, place: ServicePlace) -> None:
     golden(DIRECTORY / f"{name}.nft", build_base(place))
+
+
+def test_the_real_kube_proxys_configuration(golden: Golden) -> None:
+    directory = Path("/tmp/knetsim/C0w1")
+    config = build_config("c0w1", PLACE.pod_network, Path("/tmp/knetsim/C0cp/proxy.conf"))
+    argv = build_argv("kube-proxy", directory)
+    golden(DIRECTORY / "kube-proxy.txt", f"{' '.join(argv)}\n\n{yaml.safe_dump(config, sort_keys=False)}")
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -61,8 +61,9 @@ def read_modules() -> list[Feature]:
     bridge_filter = Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
     features = [
         Feature(
-            "br_netfilter", "kernel", "later", bridge_filter, "" if bridge_filter else find_module("br_netfilter"),
-            "a VIP does not reach a backend on the client's own worker", "sudo modprobe br_netfilter",
+            "br_netfilter", "kernel", "optional", bridge_filter, "" if bridge_filter else find_module("br_netfilter"),
+            "a Service's backend on the client's own worker sees the worker's address instead of the client's",
+            "sudo modprobe br_netfilter",
         )
     ]  # fmt: skip
     for name, module, cost in (
