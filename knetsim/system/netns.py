@@ -179,6 +179,13 @@ def create_netns(name: str, hostname: str) -> Namespaces:
         return Namespaces.of_thread(name, ("net", "uts"))
 
 
+def create_ipc() -> int:
+    """A new IPC namespace (System V's shared memory, queues of messages), held by the descriptor that is returned."""
+    with _home_afterwards(("ipc",)):
+        linux.unshare(linux.CLONE_NEWIPC)
+        return os.open("/proc/thread-self/ns/ipc", os.O_RDONLY | os.O_CLOEXEC)
+
+
 def create_host(name: str, mounts: dict[str, str]) -> Namespaces:
     """Network, mount, UTS and IPC namespaces of a machine called `name`, held by descriptors alone: no process is
     needed.

@@ -11,19 +11,12 @@ from knetsim.errors import StoreUnavailable
 from knetsim.node.kubelet.commands import (
     Work,
     build_argv,
-    build_hostname,
     classify_container,
     explain_pull,
 )
 from knetsim.node.kubelet.environment import expand
-from knetsim.node.kubelet.files import ClusterDns, build_hosts, build_resolv_conf
 from knetsim.node.kubelet.heartbeat import Heartbeat, Schedule
 from knetsim.node.kubelet.quantities import parse_quantity
-
-
-def pod(name: str = "c1", namespace: str = "default", **spec) -> dict:
-    return {"kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
-
 
 # --- commands
 
@@ -74,38 +67,11 @@ def test_arguments() -> None:
     assert build_argv(container, {"B": "12"}) == ["echo", "12", "$(B)", "$(NO)"]
 
 
-def test_hostname() -> None:
-    assert build_hostname(pod("c1")) == "c1"
-    assert build_hostname(pod("c1", hostname="web")) == "web"
-    assert build_hostname(pod("a" * 62 + ".b")) == "a" * 62
-
-
 @pytest.mark.parametrize(
     ("text", "number"), [("0", 0), (5, 5), ("64Mi", 2**26), ("1.5G", 1_500_000_000), ("1e3", 1000), ("2Ki", 2048)]
 )
 def test_quantities(text: str | int, number: int) -> None:
     assert parse_quantity(text) == number
-
-
-# --- files
-
-
-def test_hosts() -> None:
-    assert build_hosts(pod(), "11.10.0.2").endswith("fe00::2\tip6-allrouters\n11.10.0.2\tc1\n")
-    text = build_hosts(pod(subdomain="db", hostAliases=[{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]), "11.10.0.2")
-    assert "11.10.0.2\tc1.db.default.svc.cluster.local\tc1\n" in text
-    assert text.endswith("\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n")
-
-
-def test_resolv_conf() -> None:
-    dns = ClusterDns(("100.64.0.10",))
-    cluster_first = (
-        "search web.svc.cluster.local svc.cluster.local cluster.local\nnameserver 100.64.0.10\noptions ndots:5\n"
-    )
-    assert build_resolv_conf(pod(namespace="web"), dns, "worker\n") == cluster_first
-    assert build_resolv_conf(pod(dnsPolicy="Default"), dns, "worker\n") == "worker\n"
-    assert build_resolv_conf(pod(), None, "worker\n") == "worker\n"
-    assert build_resolv_conf(pod(dnsPolicy="None"), dns, "worker\n") == ""
 
 
 # --- heartbeat

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from knetsim.api.objects import Object
 from knetsim.node.kubelet.environment import expand
 
 _PAUSE = re.compile(r"^(?:[^\s]*/)?pause(?:[:@][^\s]*)?$")
@@ -43,9 +42,3 @@ def explain_pull(image: str) -> str:
 def build_argv(container: Mapping[str, Any], env: Mapping[str, str]) -> list[str]:
     """`command` and `args`, in which `$(NAME)` stands for a variable of the environment."""
     return [expand(word, env) for word in (*container["command"], *(container.get("args") or ()))]
-
-
-def build_hostname(pod: Object) -> str:
-    """What the pod calls itself: at most 63 characters of its name, unless its spec says otherwise."""
-    name = pod["spec"].get("hostname") or pod["metadata"]["name"]
-    return name[:63].rstrip("-.")

@@ -19,6 +19,7 @@ from knetsim.node.kubelet.containers import Surroundings
 from knetsim.node.kubelet.events import EventQueue
 from knetsim.node.kubelet.files import ClusterDns
 from knetsim.node.kubelet.heartbeat import BEAT_SECONDS
+from knetsim.node.kubelet.host_sandbox import HostSandbox
 from knetsim.node.kubelet.lifecycle import field_path
 from knetsim.node.kubelet.node import KubeletWorker
 from knetsim.node.kubelet.pod import PodRun, explain, revision_of
@@ -206,11 +207,15 @@ class Kubelet:
         def build_volumes(directory: str) -> PodVolumes:
             return PodVolumes(directory, worker.place, pod, sources, self._wall)
 
+        def warn(message: str) -> None:
+            tell("DNSConfigForming", message, WARNING, "")
+
         sources, worker = self._sources.of_pod(key), registered.worker
         around = Surroundings(
             self._watch, self._actions, self._wall, self._steady, tell, lambda: self._loop.add(key), sources
         )
-        sandbox = PodSandbox(worker, self.cluster, pod, self._dns, registered.resolv_conf, build_volumes)
+        place = HostSandbox if pod["spec"].get("hostNetwork") else PodSandbox
+        sandbox = place(worker, self.cluster, pod, self._dns, registered.resolv_conf, build_volumes, warn)
         return PodRun(pod, sandbox, around, self._store, self._check_seconds)
 
     def _take_over(self, registered: Registered) -> None:
@@ -307,8 +312,8 @@ class Kubelet:
         sandboxes = [run.sandbox for run in list(self._runs.values()) if run.sandbox.worker.node == node]
         wired = [sandbox.wired for sandbox in sandboxes]
         return OwnedNames(
-            frozenset(sandbox.netns_name for sandbox in sandboxes),
-            frozenset(one.host_interface for one in wired if one is not None),
+            frozenset(sandbox.netns_name for sandbox in sandboxes if not isinstance(sandbox, HostSandbox)),
+            frozenset(one.host_interface for one in wired if one is not None and one.host_interface),
         )
 
     # --- waiting

@@ -18,15 +18,17 @@ from knetsim import names
 from knetsim.api.objects import Object, name_of, namespace_of, uid_of
 from knetsim.dataplane.pod import PodPlace, Wired
 from knetsim.errors import NotFound
-from knetsim.node.kubelet.commands import build_hostname
-from knetsim.node.kubelet.files import ClusterDns, build_hosts, build_resolv_conf
+from knetsim.node.kubelet.files import ClusterDns, Warn, build_hosts, build_resolv_conf
+from knetsim.node.kubelet.host_names import build_host_name, build_kernel_name
 from knetsim.node.kubelet.node import KubeletWorker
+from knetsim.node.kubelet.security import read_sysctls
 from knetsim.node.kubelet.volumes import PodVolumes
 from knetsim.system import netns, rootfs
 from knetsim.system.container import DEFAULT_ENV, ContainerProcess, Process, start_command
 from knetsim.system.netns import Namespaces
 from knetsim.system.rootfs import Mount
 from knetsim.system.strays import end_processes
+from knetsim.system.sysctl import write_sysctl
 
 
 class PodSandbox:
@@ -40,17 +42,19 @@ class PodSandbox:
         dns: ClusterDns | None,
         resolv_conf: str,
         build_volumes: Callable[[str], PodVolumes],
+        warn: Warn,
     ) -> None:
         """`resolv_conf` is the worker's own, for pods that are to have it; `build_volumes` is given the pod's
-        directory."""
+        directory, `warn` hears of name servers that are left out."""
         self.worker = worker
         self.netns_name = names.pod_netns(cluster, namespace_of(pod), name_of(pod))
         self.directory = f"{worker.place.directory}/pods/{namespace_of(pod)}_{name_of(pod)}"
         self.wired: Wired | None = None
-        self.hostname = build_hostname(pod)
+        self._name = build_host_name(pod, dns.domain if dns else "cluster.local")
+        self.hostname = self._name.name  # until the kernel's own name of it is known
         self.volumes = build_volumes(self.directory)
-        self._pod, self._dns, self._resolv_conf = pod, dns, resolv_conf
-        self._lock = threading.Lock()
+        self._pod, self._dns, self._resolv_conf, self._warn = pod, dns, resolv_conf, warn
+        self._lock = threading.RLock()
         self._own: Namespaces | None = None
         self._view: int | None = None
         self._visited = self._has_files = False
@@ -67,9 +71,12 @@ class PodSandbox:
 
     @property
     def place(self) -> Namespaces:
-        """The worker's place with the pod's network and host name; its descriptors are not to be closed."""
+        """The worker's place with the pod's network, host name and IPC; its descriptors are not to be closed."""
         assert self._own is not None, "the sandbox is open"
-        return Namespaces(self.netns_name, **{**self.worker.place.namespaces.fds, **self._own.fds})
+        with self._lock:
+            if "ipc" not in self._own.fds and not self._pod["spec"].get("hostIPC"):
+                self._own.fds["ipc"] = netns.create_ipc()  # only now: a pod without processes has no use for it
+            return Namespaces(self.netns_name, **{**self.worker.place.namespaces.fds, **self._own.fds})
 
     def _pod_place(self, own: Namespaces) -> PodPlace:
         pod = self._pod
@@ -81,8 +88,10 @@ class PodSandbox:
         """Make the namespace and have it wired; errors of the wiring. Half of it may be there already."""
         own = self._own
         if own is None:
+            self.hostname = build_kernel_name(self._pod, self._name)
             own = netns.create_netns(self.netns_name, self.hostname)
             try:
+                self._set_kernel(own)
                 self._publish(own)
                 wired = self.worker.network.add(self.worker.place, self._pod_place(own))
             except BaseException:
@@ -96,10 +105,19 @@ class PodSandbox:
         if self._has_files:
             self._write_files()  # its address may have changed
 
+    def _set_kernel(self, own: Namespaces) -> None:
+        """The pod's sysctls, in its network and IPC namespaces."""
+        settings = read_sysctls(self._pod["spec"])
+        if any(name.startswith("kernel.") for name in settings):
+            own.fds["ipc"] = netns.create_ipc()
+        if settings:
+            write_sysctl(own, settings)
+
     def adopt(self) -> bool:
         """Take over what a kubelet before this one left: the namespace with its address. False when that is not
         there."""
         worker = self.worker.place
+        self.hostname = build_kernel_name(self._pod, self._name)
         own = netns.open_published(worker.namespaces, self.netns_name, self.hostname)
         if own is None:
             return False
@@ -181,15 +199,18 @@ class PodSandbox:
     def _write_files(self) -> None:
         assert self.wired is not None
         os.makedirs(self.directory, exist_ok=True)
-        domain = self._dns.domain if self._dns else "cluster.local"
         # written in place: containers that run have the very file mounted
         texts = {
-            "hosts": build_hosts(self._pod, self.wired.ip, domain),
-            "resolv.conf": build_resolv_conf(self._pod, self._dns, self._resolv_conf),
+            "hosts": build_hosts(self._pod, self.wired.ip, self._name, self._read_worker_hosts()),
+            "resolv.conf": build_resolv_conf(self._pod, self._dns, self._resolv_conf, self._warn),
             "hostname": self.hostname + "\n",
         }
         for name, text in texts.items():
             Path(self.directory, name).write_text(text)
+
+    def _read_worker_hosts(self) -> str:
+        """The worker's own /etc/hosts, where it counts."""
+        return ""
 
     def files(self) -> list[Mount]:
         """The files that every container of the pod sees; written when they are wanted first."""

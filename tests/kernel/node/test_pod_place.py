@@ -1,0 +1,64 @@
+"""What a pod is called, whose network it has, and what it may set in the kernel."""
+
+from __future__ import annotations
+
+from knetsim.system.sysctl import read_sysctl
+from tests.kernel.node.conftest import Lab, shell
+from tests.kernel.node.test_kubelet import in_pod, published, veths
+
+END = "; echo end; sleep 1000"
+
+
+def test_a_pod_with_a_full_name(lab: Lab) -> None:
+    script = "uname -n; cat /etc/hostname; echo $HOSTNAME; tail -1 /etc/hosts"
+    lab.put_pod(shell(script + END), hostname="web", subdomain="db", setHostnameAsFQDN=True)
+    full = "web.db.default.svc.cluster.local"
+    assert lab.wait_log("end\n") == f"{full}\n{full}\n{full}\n11.16.0.2\t{full}\tweb\nend\n"
+
+
+def test_a_name_that_the_kernel_cannot_take(lab: Lab) -> None:
+    lab.put_pod(shell("true"), hostname="w" * 60, subdomain="db", setHostnameAsFQDN=True)
+    assert "is too long (64 characters is the max, 89 characters requested)" in lab.wait_event("FailedCreatePodSandBox")
+
+
+def test_a_pod_on_its_workers_network(lab: Lab) -> None:
+    lab.put_pod(
+        shell("head -1 /etc/hosts; ls /sys/class/net; ip link set lo up && echo; echo $HOSTNAME; uname -n" + END),
+        {"name": "pause", "image": "pause"},
+        hostNetwork=True,
+    )
+    log = lab.wait_log("end\n")
+    assert log.startswith("# Kubernetes-managed hosts file (host network).\n")
+    assert "eth0" not in log
+    assert log.endswith("c0w1\nC0w1\nend\n")
+    status = lab.wait(lambda status: status.get("phase") == "Running")["status"]
+    assert status["podIP"] == status["hostIP"] == "10.1.1.1"
+    assert published(lab) == []
+    assert veths(lab) == []
+    owned = lab.kubelet.owned_names("c0w1")
+    assert (owned.namespaces, owned.interfaces) == (frozenset(), frozenset())
+    lab.replace_kubelet()
+    assert lab.get()["status"]["podIP"] == "10.1.1.1"
+    lab.delete(grace_seconds=0)
+
+
+def test_sysctls_are_the_pods_own(lab: Lab) -> None:
+    settings = {"net.ipv4.ip_unprivileged_port_start": "80", "kernel.shm_rmid_forced": "1"}
+    sysctls = [{"name": name, "value": value} for name, value in settings.items()]
+    script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced"
+    before = read_sysctl(lab.worker_of().namespaces, *settings)
+    lab.put_pod(shell(script + END), securityContext={"sysctls": sysctls})
+    assert lab.wait_log("end\n") == "80\n1\nend\n"
+    assert read_sysctl(lab.worker_of().namespaces, *settings) == before
+    lab.put_pod(shell(script + END), name="c2")
+    assert lab.wait_log("end\n", "c2") == "1024\n0\nend\n"
+
+
+def test_containers_of_a_pod_share_memory_and_pods_do_not(lab: Lab) -> None:
+    lab.put_pod(shell("ipcmk -M 100 > /dev/null; echo end; sleep 1000", "one"), shell("sleep 1000", "two"))
+    lab.wait_log("end\n", container="one")
+    lab.put_pod(shell("sleep 1000"), name="c2")
+    lab.wait(lambda status: status.get("phase") == "Running", "c2")
+    count = "ipcs -m | grep -c 0x || true"
+    assert in_pod(lab, count, container="two") == "1\n"
+    assert in_pod(lab, count, "c2") == "0\n"
