@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from knetsim import names
 from knetsim.api.http import Answer, ApiClient, Expired
-from knetsim.api.http.failures import error_of, has_cause, is_ok, status_of
+from knetsim.api.http.failures import TRY_AGAIN, error_of, has_cause, is_ok, refusal_of, status_of
 from knetsim.api.http.resources import Discovery, Resource, resource_of
 from knetsim.api.http.status_patch import STRATEGIC_MERGE, build_status_patch
 from knetsim.api.http.versions import RecentVersions, Version
@@ -56,6 +57,9 @@ WRITER = "knetsim"
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 #: fields that the server does not know are refused, not dropped
 _OPTIONS = {"fieldManager": WRITER, "fieldValidation": "Strict"}
+#: codes by which it is said that a patch does not fit what is there: some kinds' uid is "immutable", others' conflicts
+_UNFITTING = frozenset((409, 422))
+_BROKEN = 500
 
 
 class HttpStore:
@@ -136,18 +140,17 @@ class HttpStore:
         status = obj.get("status")
         if not isinstance(status, Mapping):
             raise ObjectError("status must be a mapping", where, field="status")
-        patch, path = (
-            build_status_patch(kind.name, status, uid),
-            resource_of(kind).path(place, name, "status", **_OPTIONS),
-        )
+        patch = build_status_patch(kind.name, status, uid)
+        path = resource_of(kind).path(place, name, "status", **_OPTIONS)
         while True:
             answer = self.client.send("PATCH", path, patch, content_type=STRATEGIC_MERGE, where=where)
             if is_ok(answer):
                 return self._learn(kind, answer)
+            if uid and answer.code in _UNFITTING:
+                _refuse_other_uid(uid, self._get(kind, name, place), obj)
             if not _is_conflict(answer):
                 raise error_of(answer, where)
-            # Another object of the name; or so many writers that the server gave up merging.
-            _refuse_other_uid(uid, self._get(kind, name, place), obj)
+            # So many wrote at the same moment that the server gave up merging.
 
     def delete(
         self,
@@ -175,7 +178,13 @@ class HttpStore:
         wanted = place_object(obj, name.lower() if obj["kind"] == "Node" else name, place)
         query = {**_OPTIONS, "fieldManager": manager, "force": str(force).lower()}
         path = resource.path(place, name_of(wanted), **query)
-        answer = self.client.send("PATCH", path, wanted, content_type=APPLY, where=describe(wanted))
+        send = partial(self.client.send, "PATCH", path, wanted, content_type=APPLY, where=describe(wanted))
+        answer = send(try_again=TRY_AGAIN - {_BROKEN})
+        if answer.code == _BROKEN:
+            # This is also what the server says of a field that it does not know. It is something else if it is not well.
+            if not self.client.explain_unready():
+                raise refusal_of(answer, describe(wanted))
+            answer = send()
         if not is_ok(answer):
             raise self._lacking(answer, wanted)
         return _reader(resource, obj["kind"]).complete(answer.json)
@@ -279,6 +288,9 @@ class HttpStore:
     ) -> Object:
         options: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
         if grace_seconds is not None:
+            if grace_seconds < 0:  # the server would take it for 1
+                what = "the grace period must be 0 or more whole seconds"
+                raise ObjectError(what, f"{kind} {make_key(name, place)}", f"it is {grace_seconds}")
             options["gracePeriodSeconds"] = grace_seconds
         if uid:
             options["preconditions"] = {"uid": uid}

@@ -24,7 +24,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from knetsim.api.http import ApiClient
+from knetsim.api.etcd import Etcd
+from knetsim.api.http import ApiClient, Dial
+from knetsim.api.objects import KINDS, REGISTRY, storage_prefix
+from knetsim.control.embedded import STANDARD_NAMESPACES
 from knetsim.system.programs import TOOLS
 from knetsim.system.wait import wait_until
 from tests.lab.etcd_fixture import EtcdMembers, members
@@ -33,8 +36,16 @@ __all__ = ["api_server", "members"]
 
 HOST = "127.0.0.1"
 PROGRAM = "kube-apiserver"
+#: where it keeps its objects: not where stores keep theirs that are straight on the same etcd
+PREFIX = "/kubernetes"
 #: seconds from start to ready are 2 on a machine with nothing else to do
 READY_SECONDS = 60.0
+#: what is not taken away between two tests
+_LASTING = {
+    "Namespace": STANDARD_NAMESPACES,
+    "Service": ("default/kubernetes",),
+    "EndpointSlice": ("default/kubernetes",),
+}
 
 
 class ApiServer:
@@ -48,6 +59,7 @@ class ApiServer:
         authority.issue("apiserver", HOST, addresses=[HOST])
         authority.issue("admin", "knetsim", group="system:masters")
         authority.issue("nobody", "nobody")
+        Authority(directory, "stranger").issue("impostor", "knetsim", group="system:masters")
         accounts = ec.generate_private_key(ec.SECP256R1())
         (directory / "sa.key").write_bytes(_key_pem(accounts))
         (directory / "sa.pub").write_bytes(
@@ -56,15 +68,18 @@ class ApiServer:
             )
         )
 
-    def client(self, who: str = "admin", deadline: float = 20.0) -> ApiClient:
-        """A client with the certificate of `who`."""
+    def client(
+        self, who: str = "admin", *, deadline: float = 20.0, dial: Dial | None = None, ca: str = "ca"
+    ) -> ApiClient:
+        """A client with the certificate of `who`, which trusts `ca`."""
         path = self.directory
         return ApiClient(
             HOST,
             self.port,
-            ca=path / "ca.crt",
-            certificate=path / f"{who}.crt",
-            key=path / f"{who}.key",
+            ca=path / f"{ca}.crt",
+            certificate=path / f"{who}.crt" if who else None,
+            key=path / f"{who}.key" if who else None,
+            dial=dial,
             deadline=deadline,
         )
 
@@ -100,6 +115,7 @@ class ApiServer:
         path = self.directory
         return [
             "--etcd-servers=" + ",".join(target.replace("unix:", "unix://") for target in self.members.targets),
+            f"--etcd-prefix={PREFIX}",
             f"--bind-address={HOST}",
             "--advertise-address=192.0.2.1",  # what the Service `kubernetes` leads to, which nobody follows here
             f"--secure-port={self.port}",
@@ -128,6 +144,19 @@ class ApiServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def empty(self) -> None:
+        """Take away all objects of the kinds that stores know, but what the server itself has made at its start."""
+        etcd = Etcd(self.members.targets)
+        try:
+            for kind in KINDS.values():
+                prefix = storage_prefix(kind).replace(REGISTRY, PREFIX, 1)
+                kept = {f"{prefix}{name}" for name in _LASTING.get(kind.name, ())}
+                for entry in etcd.prefix(prefix)[0]:
+                    if entry.key not in kept:
+                        etcd.swap(entry.key, None, entry.revision)
+        finally:
+            etcd.close()
 
     def restore(self) -> None:
         """Start it again when it was killed."""

@@ -1,4 +1,4 @@
-"""Events that count and vanish, namespaces that are emptied, pods that are spread when they are written."""
+"""Straight on etcd: Events that vanish, namespaces that are emptied, pods that are spread when they are written."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections import Counter
 import pytest
 
 from knetsim.api.etcd_store import EtcdStore
-from knetsim.api.events import WARNING, EventRecorder
+from knetsim.api.events import EventRecorder
 from knetsim.control.embedded import build_namespace, ensure_namespaces, reconcile_namespace, write_pod, write_pods
 from knetsim.errors import AlreadyExists, KnetsimError, NotFound, ObjectError
 from tests.lab.etcd_fixture import members
-from tests.lab.store_fixture import MakeStore, build_lease, build_pod, listed, make_store, run_together
+from tests.lab.store_fixture import MakeStore, build_lease, build_pod, listed, make_store
 
 __all__ = ["make_store", "members"]
+
+pytestmark = pytest.mark.parametrize("make_store", ["etcd"], indirect=True)
 
 
 @pytest.fixture
@@ -23,43 +25,7 @@ def store(make_store: MakeStore) -> EtcdStore:
     return store
 
 
-class TestEvents:
-    def test_lies_beside_its_object(self, store: EtcdStore) -> None:
-        pod = store.create(build_pod("c1"))
-        EventRecorder(store, "kubelet", clock=lambda: 5.0).record(
-            pod, "Failed", "no such image", type=WARNING, host="c0w1"
-        )
-        (event,) = store.list("Event").items
-        assert event["involvedObject"]["uid"] == pod["metadata"]["uid"]
-        assert event["metadata"]["name"] == "c1.12a05f200"
-        assert (event["type"], event["reason"], event["message"], event["count"]) == (
-            WARNING,
-            "Failed",
-            "no such image",
-            1,
-        )
-        assert event["source"] == {"component": "kubelet", "host": "c0w1"}
-
-    def test_of_a_node_is_in_the_default_namespace(self, store: EtcdStore) -> None:
-        EventRecorder(store, "knetsim").record(store.get("Node", "c0w1"), "DaemonEnded", "flanneld ended")
-        (event,) = store.list("Event", "default").items
-        assert "namespace" not in event["involvedObject"]
-
-    def test_the_same_again_is_counted(self, store: EtcdStore) -> None:
-        now = 1000.0
-        recorder = EventRecorder(store, "kubelet", clock=lambda: now)
-        pod = store.create(build_pod("c1"))
-        recorder.record(pod, "BackOff", "restarting")
-        now = 1010.0
-        run_together([lambda: recorder.record(pod, "BackOff", "restarting")] * 3)
-        recorder.record(pod, "BackOff", "otherwise")
-        recorder.record(store.create(build_pod("c2")), "BackOff", "restarting")
-        counts = {(event["involvedObject"]["name"], event["message"]): event for event in store.list("Event").items}
-        assert len(counts) == 3
-        counted = counts["c1", "restarting"]
-        assert counted["count"] == 4
-        assert (counted["firstTimestamp"], counted["lastTimestamp"]) == ("1970-01-01T00:16:40Z", "1970-01-01T00:16:50Z")
-
+class TestEventsEnd:
     def test_hang_on_one_lease_a_minute_and_vanish_with_it(self, store: EtcdStore) -> None:
         pod, recorder = store.create(build_pod("c1")), EventRecorder(store, "kubelet")
         for reason in ("Pulled", "Started"):

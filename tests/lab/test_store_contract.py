@@ -1,7 +1,8 @@
-"""What every Store promises of single writes and reads, and of writers that race; on a real etcd cluster.
+"""What every Store promises of single writes and reads, and of writers that race; on real etcd and a real API server.
 
 `make_store` is the only thing that knows which Store it is: another implementation is another parameter of it. What is
-promised of watches, and when members are lost, stands in test_store_watch.py and test_store_loss.py.
+promised of watches, and when members are lost, stands in test_store_watch.py and test_store_loss.py; what only one of
+them does in test_embedded_store.py and test_api_store.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from knetsim.api.objects import Object, key_of
 from knetsim.api.store import Store
 from knetsim.errors import AlreadyExists, Conflict, NotFound, ObjectError
 from tests.lab.etcd_fixture import members
+from tests.lab.kubernetes_fixture import api_server
 from tests.lab.store_fixture import (
     MakeStore,
     annotated,
@@ -24,7 +26,7 @@ from tests.lab.store_fixture import (
     version,
 )
 
-__all__ = ["make_store", "members", "store"]
+__all__ = ["api_server", "make_store", "members", "store"]
 
 
 class TestCreateAndRead:
@@ -106,13 +108,18 @@ class TestCreateAndRead:
 
 class TestRefused:
     def test_every_mistake_is_named(self, store: Store) -> None:
-        pod = build_pod("C_1", restartPolicy="never", nodeSelecter={})
-        with pytest.raises(ObjectError) as caught:
-            store.create(pod)
-        fields = [field for field, _ in caught.value.problems]
-        assert fields == ["metadata.name", "spec.restartPolicy", "spec.nodeSelecter"]
-        assert "did you mean 'nodeSelector'?" in str(caught.value)
+        with pytest.raises(ObjectError, match="2 mistakes") as caught:
+            store.create(build_pod("C_1", restartPolicy="never"))
+        assert [field for field, _ in caught.value.problems] == ["metadata.name", "spec.restartPolicy"]
         assert store.list("Pod").items == []
+
+    def test_an_unknown_field(self, store: Store) -> None:
+        with pytest.raises(ObjectError, match=r"spec\.nodeSelecter"):
+            store.create(build_pod("c1", nodeSelecter={}))
+        pod = store.create(build_pod("c1"))
+        with pytest.raises(ObjectError, match=r"spec\.nodeSelecter"):
+            store.update({**pod, "spec": {**pod["spec"], "nodeSelecter": {}}})
+        assert store.list("Pod").items == [pod]
 
     def test_an_unknown_kind(self, store: Store) -> None:
         with pytest.raises(ObjectError, match="unknown kind 'Pood'") as caught:
@@ -126,18 +133,6 @@ class TestRefused:
         with pytest.raises(ObjectError, match="there is no namespace 'kube-sistem'") as caught:
             store.create(lease)
         assert caught.value.hint == "did you mean 'kube-system'?"
-
-    def test_an_unknown_worker(self, store: Store) -> None:
-        with pytest.raises(ObjectError, match="there is no worker 'c0w9'") as caught:
-            store.create(build_pod("c1", nodeName="C0w9"))
-        assert "did you mean" in caught.value.hint
-        assert store.list("Pod").items == []
-
-    def test_a_worker_that_was_deleted_meanwhile(self, store: Store, make_store: MakeStore) -> None:
-        store.create(build_pod("c1", nodeName="c0w2"))
-        make_store().delete("Node", "c0w2")
-        with pytest.raises(ObjectError, match="there is no worker 'c0w2'"):
-            store.create(build_pod("c2", nodeName="c0w2"))
 
     def test_a_new_object_with_a_version(self, store: Store) -> None:
         created = store.create(build_pod("c1"))
@@ -206,30 +201,12 @@ class TestUpdate:
         pod["spec"]["containers"][0]["image"] = "pause:3.11"
         assert store.update(pod)["metadata"]["generation"] == 2
 
-    def test_a_pod_is_bound_once(self, store: Store) -> None:
-        pod = build_pod("c1")
-        del pod["spec"]["nodeName"]
-        pod = store.create(pod)
-        pod["spec"]["nodeName"] = "C0w1"
-        pod = store.update(pod)
-        assert pod["spec"]["nodeName"] == "c0w1"
-        pod["spec"]["nodeName"] = "c0w2"
-        with pytest.raises(ObjectError, match="never moves"):
-            store.update(pod)
-
-    def test_binding_to_an_unknown_worker(self, store: Store) -> None:
-        pod = build_pod("c1")
-        del pod["spec"]["nodeName"]
-        pod = store.create(pod)
-        pod["spec"]["nodeName"] = "c0w7"
-        with pytest.raises(ObjectError, match="there is no worker 'c0w7'"):
-            store.update(pod)
-
     def test_a_running_pod_keeps_its_containers(self, store: Store) -> None:
         pod = store.create(build_pod("c1"))
         pod["spec"]["containers"][0]["command"] = ["true"]
-        with pytest.raises(ObjectError, match=r"spec.containers\[0\].command: cannot change"):
+        with pytest.raises(ObjectError) as caught:
             store.update(pod)
+        assert caught.value.field.startswith("spec")
 
 
 class TestUpdateStatus:
@@ -344,7 +321,7 @@ class TestDelete:
         assert store.get("Lease", "l1", "shop")
 
     def test_the_default_namespace_stays(self, store: Store) -> None:
-        with pytest.raises(ObjectError, match="cannot be deleted"):
+        with pytest.raises(ObjectError, match=r"(cannot|may not) be deleted"):
             store.delete("Namespace", "default")
 
     def test_a_grace_period_that_is_none(self, store: Store) -> None:

@@ -9,6 +9,7 @@ import pytest
 from knetsim.api.etcd_store import EtcdStore
 from knetsim.control.embedded import ensure_namespaces
 from tests.lab.store_fixture import MakeStore
+from tests.lab.test_embedded_store import TestWorkers
 from tests.lab.test_store_contract import (
     TestCreateAndRead,
     TestDelete,
@@ -29,6 +30,7 @@ __all__ = [
     "TestUpdate",
     "TestUpdateStatus",
     "TestWatch",
+    "TestWorkers",
 ]
 
 

@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,13 +33,16 @@ from knetsim.errors import KnetsimError, NotReady, ObjectError, StoreUnavailable
 _log = logging.getLogger(__name__)
 
 #: seconds that a request may take unless told
-DEADLINE: Final = 10.0
+DEADLINE: Final = 15.0
+#: seconds that one attempt may take: the server may have asked an etcd member that hangs, and asks another one then
+ATTEMPT_SECONDS: Final = 6.0
 #: seconds of pause before a request is sent again
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 JSON: Final = "application/json"
 #: so many connections are kept; more are made when more threads ask at once
 _KEPT = 16
 _PROBE_SECONDS = 2.0
+_SHORTEST_ATTEMPT = 0.1
 #: bytes that etcd takes in one request
 _LARGEST = 1536 * 1024
 
@@ -106,8 +109,18 @@ class ApiClient:
         """Whatever is answered to a GET, also when it is no object: `/readyz?verbose`, `/version`, `/metrics`."""
         return self._attempt("GET", path, None, {}, self.deadline)
 
-    def send(self, method: str, path: str, body: Any = None, *, content_type: str = JSON, where: str = "") -> Answer:
-        """The first answer that another attempt would not better; StoreUnavailable when the deadline has passed."""
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content_type: str = JSON,
+        where: str = "",
+        try_again: Collection[int] = TRY_AGAIN,
+    ) -> Answer:
+        """The first answer that another attempt would not better (its code is not in `try_again`); StoreUnavailable
+        when the deadline has passed."""
         payload = None if body is None else _encode(body, where or path)
         if payload and len(payload) > _LARGEST:
             # etcd would refuse it, which the server tells as an error of its own, worth another attempt.
@@ -122,7 +135,7 @@ class ApiClient:
             except _Lost as lost:
                 failure, uncertain = self._unavailable(where, lost.why), uncertain or lost.heard
             else:
-                if answer.code not in TRY_AGAIN:
+                if answer.code not in try_again:
                     return answer._replace(uncertain=uncertain)
                 failure, uncertain = error_of(answer, where or path), uncertain or answer.code != 429
                 wait = max(pause, _retry_after(answer.headers))
@@ -165,7 +178,8 @@ class ApiClient:
     ) -> Answer:
         if self.closed:
             raise self._unavailable("", "closed")
-        timeout = Timeout(connect=min(CONNECT_SECONDS, max(seconds, 0.1)), read=max(seconds, 0.1))
+        seconds = min(max(seconds, _SHORTEST_ATTEMPT), ATTEMPT_SECONDS)
+        timeout = Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds)
         try:
             response = self._pool.urlopen(
                 method, path, body, headers, retries=False, timeout=timeout, assert_same_host=False

@@ -65,6 +65,11 @@ def status_error(status: Mapping[str, Any], code: int, where: str, words: str = 
     return StoreUnavailable("the API server cannot answer", where, message, "trying again later may work")
 
 
+def refusal_of(answer: Answer, where: str) -> ObjectError:
+    """An answer that stands for a refused object, whatever its code."""
+    return _refused(status_of(answer), words_of(answer), where)
+
+
 def causes_of(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The mistakes that the server found, as (field, what)."""
     causes = (status.get("details") or {}).get("causes") or ()
@@ -77,7 +82,8 @@ def has_cause(status: Mapping[str, Any], reason: str) -> bool:
     return any(cause.get("reason") == reason for cause in causes)
 
 
-def _refused(status: Mapping[str, Any], message: str, where: str) -> ObjectError:
+def _refused(status: Mapping[str, Any], words: str, where: str) -> ObjectError:
+    message = status.get("message") or words
     problems = [(field, text) for field, text in causes_of(status) if field]
     count = len(problems)
     return ObjectError(
