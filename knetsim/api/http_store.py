@@ -181,7 +181,7 @@ class HttpStore:
         send = partial(self.client.send, "PATCH", path, wanted, content_type=APPLY, where=describe(wanted))
         answer = send(try_again=TRY_AGAIN - {_BROKEN})
         if answer.code == _BROKEN:
-            # This is also what the server says of a field that it does not know. It is something else if it is not well.
+            # This is also what the server says of a field that it does not know, unless it is not well itself.
             if not self.client.explain_unready():
                 raise refusal_of(answer, describe(wanted))
             answer = send()

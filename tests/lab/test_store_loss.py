@@ -98,9 +98,7 @@ class TestOneMemberLost:
         assert len(words) == len(set(words))
 
     def test_a_member_that_hangs(self, make_store: MakeStore, members: EtcdMembers) -> None:
-        store = make_store(
-            deadline=60
-        )  # an API server gives a member up after 40 s; until then every third attempt fails
+        store = make_store(deadline=60)  # an API server gives a member up after 40 s; until then some attempts fail
         store.create(build_lease("l1"))
         number = members.leader()
         members.signal(number, signal.SIGSTOP)

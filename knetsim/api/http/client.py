@@ -244,4 +244,4 @@ def _is_refusal(error: SSLError) -> bool:
 
 def _warning_text(header: str) -> str:
     """The text of a Warning header, `299 - "text"`."""
-    return header.partition('"')[2].rpartition('"')[0] or header
+    return header.partition('"')[2].rpartition('"')[0].replace('\\"', '"') or header
