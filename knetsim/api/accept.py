@@ -15,7 +15,7 @@ from typing import Any
 from knetsim import names
 from knetsim.api import pods, rules, words
 from knetsim.api.checks import Problems
-from knetsim.api.objects import Kind, Object, describe, format_time, locate, new_uid, parse_time
+from knetsim.api.objects import KINDS, Kind, Object, describe, format_time, locate, new_uid, parse_time
 from knetsim.errors import Conflict, ObjectError
 
 #: namespaces that are never deleted, as Kubernetes' NamespaceLifecycle admission has it
@@ -169,6 +169,19 @@ def _refuse_other_uid(uid: Any, metadata: Mapping[str, Any], obj: Mapping[str, A
     if uid and uid != present:
         why = f"the uid is {present}, not {uid}"
         raise Conflict("it is not the object that was meant", describe(obj), why, "read it again")
+
+
+def check_structure(obj: Mapping[str, Any]) -> None:
+    """Refuses what no kube-apiserver can read: fields that Kubernetes does not know, values of other types.
+
+    Only of kinds that are known here, in their one version; all other mistakes are left to the API server.
+    """
+    kind = KINDS.get(str(obj.get("kind")))
+    if kind is None or obj.get("apiVersion") != kind.api_version:
+        return
+    problems = Problems(describe(obj))
+    rules.KUBERNETES.check(kind.name)(obj, "", problems)
+    problems.raise_any()
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------

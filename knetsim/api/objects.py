@@ -91,7 +91,10 @@ def kind_named(name: str) -> Kind:
             hint="write the Pods themselves, or run the cluster with controlPlane: kubernetes",
             field="kind",
         )
-    raise ObjectError(f"unknown kind {name!r}", hint=names.did_you_mean(name, KINDS), field="kind")
+    hint = names.did_you_mean(name, KINDS)
+    if not hint.startswith("did you"):
+        hint = f"{hint}; any other kind, custom ones too, needs controlPlane: kubernetes"
+    raise ObjectError(f"unknown kind {name!r}", hint=hint, field="kind")
 
 
 def kind_of(obj: Mapping[str, Any]) -> Kind:

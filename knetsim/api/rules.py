@@ -36,12 +36,13 @@ RULES: dict[str, Rules] = {
 
 #: checks of whole objects: `STRUCTURE.check("Pod")(obj, "", problems)`
 STRUCTURE = Structure(RULES)
-_STATUS = Structure(complete=False)
+#: structure alone, nothing is required: what Kubernetes' types can hold
+KUBERNETES = Structure(complete=False)
 
 
 def check_status(kind: str, status: Any, problems: Problems) -> None:
     """A status, which may be incomplete but holds nothing that Kubernetes' types cannot hold."""
-    _STATUS.check(f"{kind}Status")(status, "status", problems)
+    KUBERNETES.check(f"{kind}Status")(status, "status", problems)
 
 
 def prepare(kind: str, obj: Object) -> None:

@@ -27,7 +27,8 @@ from knetsim.scenario.files import read_text
 from knetsim.scenario.spec import KIND, ClusterSpec, ManifestRef
 from knetsim.scenario.wording import explain_value, quote
 
-ObjectCheck = Callable[[dict[str, Any]], object]
+#: raises ObjectError for what would not be accepted: (object, the `controlPlane` of the cluster that it is for)
+ObjectCheck = Callable[[dict[str, Any], str], object]
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _CLUSTER_LIKE = re.compile(r"[Cc][0-9]+")
@@ -58,11 +59,13 @@ class ClusterNodes:
 
     name: str
     nodes: frozenset[str] | None
+    control_plane: str = "auto"
 
     @classmethod
     def of(cls, cluster: ClusterSpec) -> ClusterNodes:
         """From the scenario."""
-        return cls(cluster.name, frozenset(cluster.node_of(worker) for worker in cluster.workers))
+        nodes = frozenset(cluster.node_of(worker) for worker in cluster.workers)
+        return cls(cluster.name, nodes, cluster.control_plane)
 
 
 def collect_manifests(
@@ -178,10 +181,12 @@ class _Collector:
         for cluster in chosen:
             self._place(manifest, cluster, shared=len(chosen) > 1)
         if self.check_object:
-            try:
-                self.check_object(_without_node(manifest.object))
-            except ObjectError as error:
-                self.problems += _explain_refusal(error, manifest)
+            for control_plane in sorted({cluster.control_plane for cluster in chosen}):
+                try:
+                    self.check_object(_without_node(manifest.object), control_plane)
+                except ObjectError as error:
+                    refusals = _explain_refusal(error, manifest)
+                    self.problems += [refusal for refusal in refusals if refusal not in self.problems]
 
     def _place(self, manifest: Manifest, cluster: ClusterNodes, shared: bool) -> None:
         """The manifest as it goes to one cluster."""

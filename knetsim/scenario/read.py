@@ -7,6 +7,7 @@ structure (`structure`, the JSON schema) â†’ dataclasses (`resolve`, defaults) â
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from knetsim.errors import Problem, ScenarioError
@@ -39,8 +40,8 @@ def parse_scenario(text: str, file: str = "scenario.yaml") -> Scenario:
 def validate(path: str | os.PathLike[str], check_object: ObjectCheck | None = None) -> Scenario:
     """Check all that can be without starting, the scenario and every manifest; ScenarioError with every mistake.
 
-    `check_object` is called with each object and raises ObjectError for what the store would not accept; it is given
-    by the caller because scenarios know nothing of the store.
+    `check_object` is called with each object and its cluster's `controlPlane`, and raises ObjectError for what would
+    not be accepted; it is given by the caller because scenarios know nothing of the store.
     """
     file = os.fspath(path)
     draft, problems = _draft(read_text(file), file)
@@ -110,5 +111,6 @@ def _nodes(draft: Draft) -> list[ClusterNodes]:
     for cluster in draft.scenario.clusters:
         if draft.sound(cluster_path(cluster, "name")) and cluster.name not in [other.name for other in clusters]:
             known = draft.sound(cluster_path(cluster, "workers"))
-            clusters.append(ClusterNodes.of(cluster) if known else ClusterNodes(cluster.name, None))
+            nodes = ClusterNodes.of(cluster)
+            clusters.append(nodes if known else replace(nodes, nodes=None))
     return clusters

@@ -566,7 +566,8 @@ def test_what_the_store_would_refuse_has_a_position(tmp_path: Path) -> None:
     )
     loaded = lab(tmp_path, {"C0/a.yaml": text, "b.yaml": pod("b")})
 
-    def check(obj: dict[str, Any]) -> None:
+    def check(obj: dict[str, Any], control_plane: str) -> None:
+        assert control_plane == "auto"
         if obj["metadata"]["name"] == "b":
             raise ObjectError("no kind Pod here", "Pod b", "it is Tuesday", "wait", field="kind")
         problems = [("metadata.labels[x.y/z]", "is no label"), ("spec.containers[0].name", "is missing")]
