@@ -14,7 +14,7 @@ process; a container with a `command` is a process of its own.
     pod.py         one pod: sync, end                            kubelet.py  all pods: keys in, `PodRun.sync` out
     events.py      Events, written by a thread of their own
 
-How it differs: no images yet (a program of this machine is run instead), no probes, hooks, limits; what of a Pod's
+How it differs: no images yet (a program of this machine is run instead), no limits; what of a Pod's
 spec is not carried out is refused when it is written (api/pods.py). Commands that show it: `C0w1 ip netns`, `C0w1 ls
 /tmp/knetsim/C0w1/pods/default_c1`, `C0e1 etcdctl get /registry/pods/default/c1`, `C0e1 etcdctl get
 /registry/leases/kube-node-lease/c0w1`.

@@ -111,6 +111,8 @@ class PodRun:
         looks = [*left, *self._containers.next_look(started)]
         if started or plan.stop:
             plan = self._plan(pod)
+            if not set(plan.start) <= set(started):
+                looks.append(0.0)  # a sidecar has started: what follows can begin
         if plan.finished and not plan.stop:
             self._finished = True
             return self._wind_down(pod)
