@@ -23,6 +23,7 @@ from knetsim.dataplane.underlay import BridgeSwitch, HostNode, Underlay
 from knetsim.errors import NotReady
 from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.etcd import CLIENT_PORT, EtcdMember, client_url, read_health
+from knetsim.node.images import Images
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.kubelet.events import EventQueue
 from knetsim.node.pod_network import NATIVE, PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
@@ -69,6 +70,7 @@ class ClusterParts:
     repair: bool
     #: sockets of the host that lead to the clusters' API servers, by cluster
     listeners: dict[str, socket.socket]
+    images: Images
 
 
 class ClusterAssembly:
@@ -313,7 +315,9 @@ class ClusterAssembly:
         progress.step(self.name, "the workers' Nodes")
         network, pods = self._up(self.network), self._up(self.pods)
         members = self.plane.members() or [(member.address, CLIENT_PORT) for member in self.members]
-        self._kubelet = Kubelet(self.name, self.store, pods, members=members, repair=self._parts.repair)
+        self._kubelet = Kubelet(
+            self.name, self.store, pods, self._parts.images, members=members, repair=self._parts.repair
+        )
         labels = {names.worker_host(self.name, spec.name): spec.labels for spec in self.spec.workers}
         for worker in self.workers:
             choice = self.choices[worker.name]

@@ -26,6 +26,8 @@ HOST_STATE = "/run/knetsim"
 INSIDE_STATE = "/tmp/knetsim"
 #: inside, where etcd keeps its files
 MEMORY_DISK = f"{INSIDE_STATE}/disk"
+#: inside, where the files of images are
+IMAGE_LAYERS = f"{INSIDE_STATE}/images"
 
 
 def worker_host(cluster: str, worker: str) -> str:

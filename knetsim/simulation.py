@@ -26,10 +26,12 @@ from knetsim.control_planes import KubernetesPlane, require_kubernetes
 from knetsim.dataplane.underlay import Underlay
 from knetsim.errors import NotFound, UsageError
 from knetsim.node.etcd import install_etcdctl
+from knetsim.node.images import Images, find_user_tables, read_tables
 from knetsim.scenario import Scenario, read_all_manifests
 from knetsim.status import OrphanState, State, Status
 from knetsim.system import rpc, signals
 from knetsim.system.daemon import Daemon, Supervisor
+from knetsim.system.layers import Layers
 from knetsim.system.limits import raise_open_files
 from knetsim.system.netns import Namespaces
 from knetsim.system.rpc import Answer, RpcServer
@@ -100,7 +102,8 @@ class Simulation:
         self._manifests = read_all_manifests(scenario)
         self.net = Underlay()
         self.supervisor = Supervisor(self._daemon_ended)
-        parts = ClusterParts(self.net, self.supervisor, self.progress, scenario, repair, dict(listeners or {}))
+        images = Images(read_tables(find_user_tables()), Layers(names.IMAGE_LAYERS))
+        parts = ClusterParts(self.net, self.supervisor, self.progress, scenario, repair, dict(listeners or {}), images)
         self.clusters = [Cluster(spec, parts) for spec in scenario.clusters]
 
     @classmethod

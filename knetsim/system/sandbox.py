@@ -36,8 +36,9 @@ from knetsim.errors import (
     error_from_json,
     error_to_json,
 )
-from knetsim.names import HOST_STATE, INSIDE_STATE, MEMORY_DISK
+from knetsim.names import HOST_STATE, IMAGE_LAYERS, INSIDE_STATE, MEMORY_DISK
 from knetsim.system import linux, state
+from knetsim.system.layers import mount_layers
 from knetsim.system.signals import Terminated
 from knetsim.system.state import Identity, StateDirectory
 
@@ -280,6 +281,7 @@ class _Init:
         linux.mount("sysfs", "/sys", "sysfs", flags)
         linux.bind_mount(str(self.directory.path), INSIDE_STATE)
         _mount_memory_disk()
+        mount_layers(IMAGE_LAYERS)
         _make_private_run()
         socket.sethostname("knetsim")
 

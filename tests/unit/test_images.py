@@ -317,7 +317,7 @@ def test_never_pull_what_is_not_there(puller: Puller) -> None:
 def test_a_failure_is_tried_again_later_and_later(puller: Puller) -> None:
     first = puller.pull("unknown")
     assert [(reason, kind) for reason, _, kind in first] == [
-        ("Pulling", NORMAL), ("Failed", WARNING), ("Failed", WARNING), ("ErrImagePull", "10.0"),
+        ("Pulling", NORMAL), ("Failed", WARNING), ("Failed", WARNING), ("ErrImagePull", "5.0"),
     ]  # fmt: skip
     assert first[1][1] == f'Failed to pull image "unknown": {first[3][1]}'
     assert first[2][1] == "Error: ErrImagePull"
@@ -330,6 +330,7 @@ def test_a_failure_is_tried_again_later_and_later(puller: Puller) -> None:
     pauses = []
     for _ in range(6):
         puller.now += 300
+        assert puller.pull("unknown")[-1][0] == "ErrImagePull"
         pauses.append(puller.pull("unknown")[-1][2])
     assert pauses == ["20.0", "40.0", "80.0", "160.0", "300.0", "300.0"]
 

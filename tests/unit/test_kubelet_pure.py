@@ -4,46 +4,20 @@ from __future__ import annotations
 
 import threading
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from knetsim.errors import StoreUnavailable
-from knetsim.node.kubelet.commands import (
-    Work,
-    build_argv,
-    classify_container,
-    explain_pull,
-)
+from knetsim.node.images import Images
+from knetsim.node.images.table import parse_table
+from knetsim.node.kubelet.commands import build_argv
 from knetsim.node.kubelet.environment import expand
 from knetsim.node.kubelet.heartbeat import Heartbeat, Schedule
 from knetsim.node.kubelet.quantities import parse_quantity
+from knetsim.system.layers import Layers
 
 # --- commands
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        "pause",
-        "pause:3.10",
-        "registry.k8s.io/pause:3.10",
-        "k8s.gcr.io/pause",
-        "registry.k8s.io/pause@sha256:0a1b",
-        "r:5000/pause",
-    ],
-)
-def test_the_pause_image_holds(image: str) -> None:
-    assert classify_container({"image": image}) is Work.HOLD
-    assert classify_container({"image": image, "args": ["x"]}) is Work.HOLD
-    assert classify_container({"image": image, "command": ["sh"]}) is Work.RUN
-
-
-@pytest.mark.parametrize("image", ["nginx", "pause-not", "notpause:1", "pause/x", ""])
-def test_other_images_are_not_to_be_had(image: str) -> None:
-    assert classify_container({"image": image}) is Work.PULL
-    assert classify_container({"image": image, "args": ["x"]}) is Work.PULL
-    assert classify_container({"image": image, "command": ["sh"]}) is Work.RUN
-    assert "give the container a `command`" in explain_pull(image)
 
 
 @pytest.mark.parametrize(
@@ -62,9 +36,14 @@ def test_expansion(text: str, expanded: str) -> None:
     assert expand(text, {"A": "1", "B": "2"}) == expanded
 
 
-def test_arguments() -> None:
+def test_arguments(tmp_path: Path) -> None:
+    text = "| image | entrypoint | command |\n|---|---|---|\n| x | `run $(B)` | `now` |\n"
+    image = Images([parse_table(text, "t.md", tmp_path)], Layers(str(tmp_path))).find("x")
     container = {"command": ["echo", "$(B)"], "args": ["$$(B)", "$(NO)"]}
-    assert build_argv(container, {"B": "12"}) == ["echo", "12", "$(B)", "$(NO)"]
+    assert build_argv(image, container, {"B": "12"}) == ["echo", "12", "$(B)", "$(NO)"]
+    assert build_argv(image, {"args": ["$(B)"]}, {"B": "12"}) == ["run", "$(B)", "12"], (
+        "the image's own stay as they are"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """What a kubelet does about an image before it starts a container: its policy, its Events, its back-off.
 
 As Kubernetes' kubelet (pkg/kubelet/images, image_manager.go): what is on the node and needs no pull is told as such;
-otherwise `Pulling`, then `Pulled` or `Failed`; after a failure the same pod waits 10 s, 20 s … 300 s, told as
-`BackOff`. Here a pull is a look into the tables, and what is on a node is what a pod there has pulled before.
+otherwise `Pulling`, then `Pulled` or `Failed`; after a failure the same pod waits 10 s, 20 s … 300 s, and when it is
+looked at meanwhile, that is told as `BackOff`. Here a pull is a look into the tables, and what is on a node is what a
+pod there has pulled before.
 """
 
 from __future__ import annotations
@@ -33,14 +34,23 @@ class NodeImages:
     def pull(self, container: Mapping[str, Any], backoff: PullBackoff, tell: Tell) -> Image:
         """The image of a container that is to be started, by its `imagePullPolicy`; `backoff` is its pod's.
 
-        `tell` is called with (reason, message, type) for each Event. ImageError says how the container waits.
+        `tell` is called with (reason, message, type) for each Event; nothing is told of an image of which nothing runs,
+        as of the one that holds a real pod's network. ImageError says how the container waits.
         """
         asked = container.get("image", "")
         try:
+            if self._is_held(asked, container):
+                return self._images.find(asked)
             return self._pull(asked, container.get("imagePullPolicy"), backoff, tell)
         except ImageError as error:
             tell("Failed", f"Error: {error.reason}", WARNING)
             raise
+
+    def _is_held(self, asked: str, container: Mapping[str, Any]) -> bool:
+        try:
+            return self._images.find(asked).holds(container)
+        except ImageError:
+            return False
 
     def _pull(self, asked: str, policy: str | None, backoff: PullBackoff, tell: Tell) -> Image:
         try:
@@ -75,7 +85,7 @@ class NodeImages:
         except ImageError as error:
             pause = backoff.fail(name, self._clock(), f"{error.reason}: {error.message}")
             tell("Failed", f'Failed to pull image "{asked}": {error.message}', WARNING)
-            raise ImageError(error.reason, error.message, pause) from error
+            raise ImageError(error.reason, error.message, min(pause / 2, FIRST_PAUSE)) from error
         took = f"{max(round((self._clock() - begin) * 1000), 1)}ms"
         message = f'Successfully pulled image "{asked}" in {took} ({took} including waiting)'
         tell("Pulled", f"{message}. Image size: {image.size} bytes.", NORMAL)

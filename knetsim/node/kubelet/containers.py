@@ -15,13 +15,13 @@ from typing import Any
 from knetsim.api.events import NORMAL, WARNING
 from knetsim.api.objects import Object, uid_of
 from knetsim.errors import CommandError, KnetsimError, NotFound
+from knetsim.node.images import Image, NodeImages
 from knetsim.node.kubelet.actions import Actions, Target
-from knetsim.node.kubelet.commands import Work, classify_container
 from knetsim.node.kubelet.dialing import Dialer
 from knetsim.node.kubelet.ending import Ending, Signal
 from knetsim.node.kubelet.exits import LOST, read_message, read_terminated
 from knetsim.node.kubelet.hooks import Hook, hook_of
-from knetsim.node.kubelet.launch import Found, Launcher, StartRefused
+from knetsim.node.kubelet.launch import Launcher, StartRefused
 from knetsim.node.kubelet.lifecycle import ContainerView, CrashBackoff, Running, State, Terminated, Waiting
 from knetsim.node.kubelet.probes import Probing
 from knetsim.node.kubelet.sources import Sources
@@ -55,6 +55,7 @@ class Surroundings:
     tell: Callable[[str, str, str, str], None]
     wake: Callable[[], None]
     sources: Sources
+    images: NodeImages
 
 
 class Container:
@@ -75,7 +76,7 @@ class Container:
         self._refused = False  # the last attempt to start it failed before there was anything to start
         self._image = ""  # as its object named it when it was started
         self._wanted = ""  # as its object names it now
-        self._found: Found | None = None
+        self._found: Image | None = None
         self._spec: ContainerSpec | None = None
         self._probing: Probing | None = None
         self._post_start: Hook | None = None
@@ -92,12 +93,12 @@ class Container:
         self._ended = self._around.steady()
         self._image = self._wanted = container["image"]
         if status.get("imageID"):
-            self._found = Found(status.get("image", ""), status["imageID"], hold=False)
+            self._found = self._launcher.known_image(container)
         if ended := state.get("terminated"):
             self.state = read_terminated(ended, read_time)
         elif running := state.get("running"):
             since, identity = read_time(running["startedAt"]), status.get("containerID", "")
-            if classify_container(container) is Work.HOLD:
+            if self._launcher.holds(container):
                 self.state = Running(since, identity)
             else:
                 message = "The container's process is not known to this kubelet, which was started after it"
@@ -119,8 +120,8 @@ class Container:
             self._backoff,
             self._ended,
             self._retry_at,
-            image=found.image if found else "",
-            image_id=found.image_id if found else "",
+            image=found.name if found else "",
+            image_id=found.identity if found else "",
             started=probing is None or probing.started,
             ready=probing is None or probing.ready,
             ill=probing.ill if probing else "",
@@ -153,7 +154,7 @@ class Container:
         run, self._image, self._wanted = self._runs, container["image"], container["image"]
         try:
             found = self._launcher.find_image(container, self._tell)
-            spec = None if found.hold else self._launcher.build(pod, container, found, self._directory, run)
+            spec = None if found.holds(container) else self._launcher.build(pod, container, found, self._directory, run)
         except StartRefused as refusal:
             self._refuse(refusal)
             return

@@ -14,6 +14,7 @@ from knetsim.api.loop import Clock, Loop
 from knetsim.api.objects import Object, key_of, make_key, name_of, namespace_of, uid_of
 from knetsim.api.store import Store
 from knetsim.errors import Conflict, NotFound, NotReady, StoreUnavailable
+from knetsim.node.images import Images, NodeImages
 from knetsim.node.kubelet.actions import Actions
 from knetsim.node.kubelet.containers import Surroundings
 from knetsim.node.kubelet.events import EventQueue
@@ -67,6 +68,7 @@ class Kubelet:
         cluster: str,
         store: Store,
         pods: Informer,
+        images: Images,
         *,
         members: Sequence[tuple[str, int]] = (),
         dns: ClusterDns | None = None,
@@ -81,6 +83,7 @@ class Kubelet:
         (or of the API server) that a worker must reach for its Node to be alive; none: it always is. Without `repair`
         what somebody changes by hand stays so."""
         self.cluster, self._store, self._pods = cluster, store, pods
+        self._images, self._node_images = images, dict[str, NodeImages]()
         self._dns, self._wall, self._steady = dns, wall, steady
         self._check_seconds = resync_seconds / 2 if repair else None
         raise_open_files()  # every pod holds two
@@ -211,8 +214,9 @@ class Kubelet:
             tell("DNSConfigForming", message, WARNING, "")
 
         sources, worker = self._sources.of_pod(key), registered.worker
+        images = self._node_images.setdefault(node, NodeImages(self._images, self._steady))
         around = Surroundings(
-            self._watch, self._actions, self._wall, self._steady, tell, lambda: self._loop.add(key), sources
+            self._watch, self._actions, self._wall, self._steady, tell, lambda: self._loop.add(key), sources, images
         )
         place = HostSandbox if pod["spec"].get("hostNetwork") else PodSandbox
         sandbox = place(worker, self.cluster, pod, self._dns, registered.resolv_conf, build_volumes, warn)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from knetsim.api.events import WARNING
 from knetsim.api.objects import Object
 from knetsim.errors import KnetsimError
-from knetsim.node.kubelet.commands import Work, build_argv, classify_container, explain_pull
+from knetsim.node.images import Image, ImageError, NodeImages, PullBackoff
+from knetsim.node.kubelet.commands import build_argv
 from knetsim.node.kubelet.downward import Addresses
 from knetsim.node.kubelet.environment import ConfigError, build_env
 from knetsim.node.kubelet.sandbox import PodSandbox
@@ -23,8 +22,6 @@ from knetsim.node.kubelet.security import build_identity
 from knetsim.node.kubelet.sources import Sources
 from knetsim.system.container import DEFAULT_ENV, ContainerSpec
 from knetsim.system.rootfs import Mount
-
-_PULL_PAUSE = 300.0
 
 Tell = Callable[[str, str, str], None]
 
@@ -38,35 +35,39 @@ class StartRefused(KnetsimError):
         self.reason, self.message, self.retry_after, self.told = reason, message, retry_after, told
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A container's image as it was found. `hold`: there is no process to be run, the pod's network is enough."""
-
-    image: str
-    image_id: str
-    hold: bool
-
-
 class Launcher:
     """Gathers for the containers of one pod."""
 
-    def __init__(self, sandbox: PodSandbox, sources: Sources) -> None:
-        self.sandbox, self._sources = sandbox, sources
+    def __init__(self, sandbox: PodSandbox, sources: Sources, images: NodeImages) -> None:
+        """`images` are those of the pod's node."""
+        self.sandbox, self._sources, self._images = sandbox, sources, images
+        self._pulls = PullBackoff()
 
-    def find_image(self, container: Mapping[str, Any], tell: Tell) -> Found:
+    def find_image(self, container: Mapping[str, Any], tell: Tell) -> Image:
         """The container's image; `tell` is called with (reason, message, type) of each Event. StartRefused."""
-        work, image = classify_container(container), container["image"]
-        if work is Work.PULL:
-            tell("Failed", explain_pull(image), WARNING)
-            raise StartRefused("ErrImagePull", explain_pull(image), _PULL_PAUSE, told=True)
-        return Found(image, image, work is Work.HOLD)
+        try:
+            return self._images.pull(container, self._pulls, tell)
+        except ImageError as error:
+            raise StartRefused(error.reason, error.message, error.retry_after, told=True) from error
 
-    def build(self, pod: Object, container: Mapping[str, Any], found: Found, directory: str, run: int) -> ContainerSpec:
+    def known_image(self, container: Mapping[str, Any]) -> Image | None:
+        """The container's image if there is one, whether it was pulled or not."""
+        try:
+            return self._images.find(container["image"])
+        except ImageError:
+            return None
+
+    def holds(self, container: Mapping[str, Any]) -> bool:
+        """Whether there is no process to be run for a container: its pod's network is enough."""
+        image = self.known_image(container)
+        return image is not None and image.holds(container)
+
+    def build(self, pod: Object, container: Mapping[str, Any], image: Image, directory: str, run: int) -> ContainerSpec:
         """What to start. `directory` is the container's own; `run` counts its starts. StartRefused, OSError."""
         sandbox = self.sandbox
         try:
             addresses = Addresses(sandbox.ip, sandbox.worker.address)
-            identity = build_identity(pod, container, "")
+            identity = build_identity(pod, container, image.user)
             declared = build_env(pod, container, self._sources, addresses)
             volumes = sandbox.volumes.mounts(container, declared)
         except ConfigError as error:
@@ -79,15 +80,17 @@ class Launcher:
         return ContainerSpec(
             name=container["name"],
             place=sandbox.place,
-            argv=build_argv(container, declared),
+            argv=build_argv(image, container, declared),
             log=f"{directory}/{run}.log",
             scratch=scratch,
             mounts=[
+                *image.programs,
                 *sandbox.files(),
                 Mount(message, container.get("terminationMessagePath") or "/dev/termination-log"),
                 *volumes,
             ],
             identity=identity,
-            env={"PATH": DEFAULT_ENV["PATH"], "HOSTNAME": sandbox.hostname, **declared},
-            cwd=container.get("workingDir") or "/",
+            env={"PATH": DEFAULT_ENV["PATH"], **image.env, "HOSTNAME": sandbox.hostname, **declared},
+            cwd=container.get("workingDir") or image.workdir,
+            layers=image.layers,
         )

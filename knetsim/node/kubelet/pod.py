@@ -18,7 +18,6 @@ from knetsim.api.objects import Object, describe, name_of, namespace_of, parse_t
 from knetsim.api.store import Store
 from knetsim.errors import CommandError, Conflict, KnetsimError, NotFound
 from knetsim.names import did_you_mean
-from knetsim.node.kubelet.commands import Work, classify_container
 from knetsim.node.kubelet.container_set import ContainerSet, grace_of
 from knetsim.node.kubelet.containers import Container, Surroundings
 from knetsim.node.kubelet.launch import Launcher
@@ -58,7 +57,8 @@ class PodRun:
         self._since = around.wall()
         self._ip = ""
         self._first: str = pod["spec"]["containers"][0]["name"]
-        self._containers = ContainerSet(pod, Launcher(sandbox, around.sources), around)
+        self._launcher = Launcher(sandbox, around.sources, around.images)
+        self._containers = ContainerSet(pod, self._launcher, around)
         self._over = False  # nothing of it will run any more
         self._finished = False  # nothing of it is to run any more
         self._failure: tuple[str, str] | None = None  # why its kubelet has ended it
@@ -147,7 +147,7 @@ class PodRun:
     def _prepare_volumes(self, pod: Object) -> bool:
         """Make the pod's volumes, or have them show what they are made of by now. A pod that has its place already
         goes on with what was there before."""
-        looked_at = any(classify_container(one) is not Work.HOLD for one in read_containers(pod["spec"])[1])
+        looked_at = not all(self._launcher.holds(one) for one in read_containers(pod["spec"])[1])
         try:
             self.sandbox.volumes.prepare(pod, looked_at=looked_at)
         except MountError as error:
@@ -284,7 +284,7 @@ class PodRun:
             process = container.process
             if process is not None:
                 return self.sandbox.enter(process)
-        holds = [one["name"] for one in specs if classify_container(one) is Work.HOLD]
+        holds = [one["name"] for one in specs if self._launcher.holds(one)]
         if any(container.name in holds for container in wanted):
             return self.sandbox.view()
         words = "; ".join(f"{container.name}: {_explain_state(container)}" for container in wanted)

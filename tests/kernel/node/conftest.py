@@ -14,14 +14,23 @@ from knetsim.api.objects import KINDS, Object, encode, format_time, new_uid, sto
 from knetsim.control.embedded import ensure_namespaces
 from knetsim.dataplane.pod import NativeWiring, PodNetwork, WorkerPlace
 from knetsim.errors import NotFound
+from knetsim.node.images import Images, read_tables
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.system.container_watch import read_log
+from knetsim.system.layers import Layers
 from knetsim.system.netns import Namespaces
 from knetsim.system.wait import wait_until
-from tests.kernel.conftest import PodMaker
+from tests.kernel.conftest import LAYERS
+from tests.kernel.pods import PodMaker
 from tests.memory_etcd import MemoryEtcd
 
 DEADLINE = 20.0
+
+
+@pytest.fixture(scope="session")
+def images(machine: Namespaces) -> Images:
+    """The images of our own table."""
+    return Images(read_tables(), Layers(LAYERS, machine))
 
 
 @pytest.fixture
@@ -46,7 +55,8 @@ class Clock:
 class Lab:
     """A store, workers C0w1 and C0w2, and their kubelet."""
 
-    def __init__(self, pod_maker: PodMaker) -> None:
+    def __init__(self, pod_maker: PodMaker, images: Images) -> None:
+        self.images = images
         self.clock = Clock()
         self.etcd = MemoryEtcd()
         self.store = EtcdStore(self.etcd, clock=self.clock.wall)
@@ -60,11 +70,16 @@ class Lab:
     def build_kubelet(self, network: PodNetwork | None = None, **options: Any) -> Kubelet:
         """A kubelet that has been started; another one is to be stopped before."""
         self.network = network or self.network
-        kubelet = Kubelet("C0", self.store, self.pods, wall=self.clock.wall, steady=self.clock.steady, **options)
+        kubelet = self.new_kubelet(**options)
         for number, worker in enumerate(self.workers, 1):
             kubelet.add_worker(KubeletWorker(worker, self.network, f"10.1.1.{number}", {"zone": "a"}))
         kubelet.start()
         return kubelet
+
+    def new_kubelet(self, **options: Any) -> Kubelet:
+        """A kubelet without workers, to be started."""
+        clock = self.clock
+        return Kubelet("C0", self.store, self.pods, self.images, wall=clock.wall, steady=clock.steady, **options)
 
     def replace_kubelet(self, network: PodNetwork | None = None, **options: Any) -> None:
         """End the kubelet and start another one, which knows nothing."""
@@ -145,7 +160,7 @@ class Lab:
         try:
             self.pods.wait_for(holds, DEADLINE, f"a status of {name}")
         except Exception as error:
-            raise AssertionError(self.get(name)["status"]) from error
+            raise AssertionError(self.get(name)["status"], self.events(name)) from error
         return self.get(name)
 
     def wait_log(self, text: str, name: str = "c1", container: str | None = None) -> str:
@@ -188,9 +203,9 @@ class Lab:
 
 
 @pytest.fixture
-def lab(no_leaks: None, pod_maker: PodMaker) -> Iterator[Lab]:
+def lab(no_leaks: None, pod_maker: PodMaker, images: Images) -> Iterator[Lab]:
     """Everything, with nothing left afterwards."""
-    made = Lab(pod_maker)
+    made = Lab(pod_maker, images)
     yield made
     made.close()
 

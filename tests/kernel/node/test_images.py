@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
-from knetsim.node.images import ImageError, Images, read_tables
+from knetsim.node.images import ImageError, Images
 from knetsim.system.container import DEFAULT_ENV, Process
-from knetsim.system.layers import Layers
 from knetsim.system.netns import Namespaces, entered
 from knetsim.system.rootfs import Mount
 from knetsim.system.run import run
-from tests.kernel.conftest import LAYERS
 from tests.kernel.node.test_container import Pod
 
 DEADLINE = 20.0
@@ -51,11 +49,6 @@ class ImagePod(Pod):
         return run(
             ["curl", "-sS", "--retry-connrefused", "--retry", "50", "--retry-delay", "0", url], place=self.own
         ).output
-
-
-@pytest.fixture(scope="module")
-def images(machine: Namespaces) -> Images:
-    return Images(read_tables(), Layers(LAYERS, machine))
 
 
 @pytest.fixture

@@ -202,7 +202,7 @@ def test_a_pod_that_ends(lab: Lab, policy: str, code: int) -> None:
 
 
 def test_waiting_for_a_pod_that_fails_ends_with_its_words(lab: Lab) -> None:
-    lab.create("c1", {"name": "main", "image": "x", "command": ["no-such-program"]}, restartPolicy="Never")
+    lab.create("c1", {"name": "main", "image": "busybox", "command": ["no-such-program"]}, restartPolicy="Never")
     with pytest.raises(NotReady, match="executable file not found"):
         lab.kubelet.wait_pods_ready(DEADLINE)
 
@@ -237,7 +237,7 @@ def test_crash_loop(lab: Lab) -> None:
 
 
 def test_what_cannot_be_started(lab: Lab) -> None:
-    lab.create("c1", {"name": "main", "image": "x", "command": ["no-such-program"]}, restartPolicy="Never")
+    lab.create("c1", {"name": "main", "image": "busybox", "command": ["no-such-program"]}, restartPolicy="Never")
     status = lab.wait(lambda status: status.get("phase") == "Failed")["status"]
     ended = state_of(status)["terminated"]
     assert (ended["exitCode"], ended["reason"]) == (128, "StartError")
@@ -246,16 +246,22 @@ def test_what_cannot_be_started(lab: Lab) -> None:
 
 
 def test_an_image_that_is_not_to_be_had(lab: Lab) -> None:
-    lab.create("c1", {"name": "web", "image": "nginx"}, shell(FOREVER))
+    lab.create("c1", {"name": "web", "image": "unheard-of:1"}, shell(FOREVER))
     status = lab.wait(lambda status: state_of(status, 0).get("running"))["status"]
     assert state_of(status, 1)["waiting"]["reason"] == "ErrImagePull"
     assert status["phase"] == "Pending"
-    assert "give the container a `command`" in lab.wait_event("Failed")
+    lab.pass_time(5)
+    lab.wait(lambda status: state_of(status, 1).get("waiting", {}).get("reason") == "ImagePullBackOff")
+    lab.pass_time(5)
+    lab.wait(lambda status: state_of(status, 1).get("waiting", {}).get("reason") == "ErrImagePull")
+    words = [message for _, message in lab.events() if "unheard-of" in message or "Error" in message]
+    assert words[0] == 'Pulling image "unheard-of:1"'
+    assert "docs/images.md" in words[1]
+    assert words[2] == "Error: ErrImagePull"
     pod = lab.get()
     pod["spec"]["containers"][0]["image"] = "pause"
     lab.store.update(pod)
     lab.wait(lambda status: status["phase"] == "Running")
-    assert len([reason for reason, _ in lab.events() if reason == "Failed"]) == 1
 
 
 def test_a_changed_image_is_a_restart(lab: Lab) -> None:
@@ -311,7 +317,7 @@ def test_graceful_deletion(lab: Lab) -> None:
 
 
 def test_who_does_not_listen_is_killed_after_the_grace_period(lab: Lab) -> None:
-    lab.run("c1", {"name": "main", "image": "x", "command": ["sleep", "1000"]}, terminationGracePeriodSeconds=30)
+    lab.run("c1", {"name": "main", "image": "busybox", "command": ["sleep", "1000"]}, terminationGracePeriodSeconds=30)
     uid = lab.store.delete("Pod", "c1")["metadata"]["uid"]
     lab.wait_event("Killing")
     assert published(lab) == ["k0_c1"]
@@ -323,7 +329,7 @@ def test_who_does_not_listen_is_killed_after_the_grace_period(lab: Lab) -> None:
 
 
 def test_a_deletion_can_be_hurried(lab: Lab) -> None:
-    lab.run("c1", {"name": "main", "image": "x", "command": ["sleep", "1000"]}, terminationGracePeriodSeconds=300)
+    lab.run("c1", {"name": "main", "image": "busybox", "command": ["sleep", "1000"]}, terminationGracePeriodSeconds=300)
     lab.store.delete("Pod", "c1")
     lab.wait_event("Killing")
     lab.delete(grace_seconds=0)
@@ -504,7 +510,7 @@ def test_a_new_kubelet_takes_over_addresses_and_counts_restarts(lab: Lab) -> Non
 
 def test_a_new_kubelet_knows_what_had_ended_and_what_had_not_begun(lab: Lab) -> None:
     lab.create("done", shell("echo bye"), restartPolicy="Never")
-    lab.create("mixed", {"name": "web", "image": "nginx"}, {"name": "pause", "image": "pause"})
+    lab.create("mixed", {"name": "web", "image": "unheard-of"}, {"name": "pause", "image": "pause"})
     lab.wait(lambda status: status["phase"] == "Succeeded", "done")
     lab.wait(lambda status: state_of(status, 0).get("running"), "mixed")
     before = lab.get("done")["status"], lab.get("mixed")["status"]
@@ -542,7 +548,7 @@ def test_a_new_kubelet_makes_anew_what_is_gone(lab: Lab) -> None:
 
 
 def test_a_new_kubelet_ends_what_was_being_deleted(lab: Lab) -> None:
-    lab.run("c1", {"name": "main", "image": "x", "command": ["sleep", "1000"]}, terminationGracePeriodSeconds=300)
+    lab.run("c1", {"name": "main", "image": "busybox", "command": ["sleep", "1000"]}, terminationGracePeriodSeconds=300)
     uid = lab.store.delete("Pod", "c1")["metadata"]["uid"]
     lab.wait_event("Killing")
     lab.replace_kubelet(NativeWiring())

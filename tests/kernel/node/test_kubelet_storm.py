@@ -17,11 +17,11 @@ from tests.kernel.node.conftest import DEADLINE, Lab, shell
 NAMES = [f"p{number}" for number in range(8)]
 CONTAINERS = (
     {"name": "main", "image": "pause"},
-    {"name": "main", "image": "x", "command": ["no-such-program"]},
+    {"name": "main", "image": "busybox", "command": ["no-such-program"]},
     shell("exit 0"),
     shell("exit 1"),
     shell("trap 'exit 0' TERM; while :; do sleep 0.01; done"),
-    {"name": "main", "image": "x", "command": ["sleep", "1000"]},
+    {"name": "main", "image": "busybox", "command": ["sleep", "1000"]},
 )
 
 

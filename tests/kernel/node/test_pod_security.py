@@ -27,7 +27,8 @@ def test_root_has_what_containers_have(lab: Lab) -> None:
 
 
 def test_a_privileged_container(lab: Lab) -> None:
-    lab.put_pod(secured("ip link add d0 type bridge && ip -br link show d0 | cut -c 1-2", privileged=True))
+    script = "ip link add d0 type bridge && ip -br link show d0 | cut -c 1-2"
+    lab.put_pod(secured(script, privileged=True) | {"image": "debian"})
     assert lab.wait_log("end\n") == "d0\nend\n"
 
 
@@ -37,7 +38,7 @@ def test_another_user(lab: Lab) -> None:
     shared = {"runAsGroup": 7, "fsGroup": 1234, "supplementalGroups": [99]}
     lab.put_pod(container, securityContext=shared)
     log = lab.wait_log("end\n")
-    assert log == "65534\n7\n7 99 1234\nCapEff:\t0000000000000000\n/nonexistent\nagain\nend\n"
+    assert log == "65534\n7\n7 99 1234\nCapEff:\t0000000000000000\n/home\nagain\nend\n"
 
 
 def test_capabilities_are_added_and_dropped(lab: Lab) -> None:

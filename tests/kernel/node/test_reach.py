@@ -62,7 +62,7 @@ def test_a_worker_that_is_cut_off_has_no_heartbeat(lab: Lab, server: Namespaces)
         join(worker.namespaces, server, number)
     lab.kubelet.stop()
     with listen(server), Netlink.in_namespace(server) as outside:
-        kubelet = Kubelet("C0", lab.store, lab.pods, members=[("10.1.0.1", PORT), ("10.2.0.1", PORT)], beat_seconds=0.2)
+        kubelet = lab.new_kubelet(members=[("10.1.0.1", PORT), ("10.2.0.1", PORT)], beat_seconds=0.2)
         for number, worker in enumerate(lab.workers, 1):
             kubelet.add_worker(KubeletWorker(worker, lab.network, f"10.{number}.0.2"))
         kubelet.start()
