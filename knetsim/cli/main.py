@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from knetsim.cli.bench import bench
+from knetsim.cli.conformance import conformance
 from knetsim.cli.kubernetes import apply, kubeconfig, kubectl
 from knetsim.cli.terminal import Output, ensure_standard_files
 from knetsim.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, KnetsimError, NotFound, UsageError
@@ -208,7 +209,7 @@ def validate(scenario: str, output: Output) -> None:
 
 
 def _add_reports() -> None:
-    """The commands that other modules bring: doctor, fidelity, version, bench."""
+    """The commands that other modules bring: doctor, fidelity, version."""
 
     @cli.command()
     @output_option
@@ -242,7 +243,7 @@ def _add_reports() -> None:
 
 
 _add_reports()
-for command in (apply, bench, kubeconfig, kubectl):
+for command in (apply, bench, conformance, kubeconfig, kubectl):
     cli.add_command(command)
 
 

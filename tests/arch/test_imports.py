@@ -33,8 +33,8 @@ _MAY_IMPORT: dict[str, frozenset[str]] = {
     "node": _BASE | {"api", "dataplane", "system"},
     "trace": _BASE | {"dataplane", "system"},
     **dict.fromkeys(_COMPOSITION | {"__init__"}, _LAYERS | _COMPOSITION),
-    **dict.fromkeys(("lessons", "bench"), _LAYERS | _COMPOSITION),
-    "cli": _LAYERS | _COMPOSITION | {"lessons", "bench", "__init__"},
+    **dict.fromkeys(("lessons", "bench", "conformance"), _LAYERS | _COMPOSITION),
+    "cli": _LAYERS | _COMPOSITION | {"lessons", "bench", "conformance", "__init__"},
     "__main__": frozenset({"cli"}),
 }
 

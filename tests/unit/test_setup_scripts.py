@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = [ROOT / "utils" / name for name in ("setup", "run", "test", "knetsim", "exec")] + [ROOT / ".ci/run"]
+COMMANDS = [ROOT / "utils" / name for name in ("setup", "run", "test", "knetsim", "exec", "conformance")] + [
+    ROOT / ".ci/run"
+]
 SOURCED = sorted((ROOT / "utils").glob("*.bash"))
 DESCRIPTIONS = sorted((ROOT / "tools").glob("*/*.program"))
 
@@ -123,7 +125,7 @@ def test_shellcheck_finds_nothing() -> None:
     assert found.stdout == ""
 
 
-@pytest.mark.parametrize("name", ["setup", "run", "exec", "test"])
+@pytest.mark.parametrize("name", ["setup", "run", "exec", "test", "conformance"])
 def test_help_is_the_comment_on_top_and_changes_nothing(checkout: Path, name: str) -> None:
     answer = call(checkout / "utils" / name, "--help")
     assert answer.returncode == 0
