@@ -78,9 +78,14 @@ def accept_update(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
             problems.add("metadata.finalizers", f"no finalizer ({finalizer}) can be added to what is being deleted")
     rules.check_update(kind.name, accepted, current, problems)
     problems.raise_any()
-    if kind.generation and accepted.get("spec") != current.get("spec"):
+    if kind.generation and _wanted(accepted) != _wanted(current):
         metadata["generation"] = int(before.get("generation", 0)) + 1
     return accepted
+
+
+def _wanted(obj: Mapping[str, Any]) -> Object:
+    """What users want of an object: its spec, or all of one that has none, as an EndpointSlice."""
+    return {field: value for field, value in obj.items() if field not in ("metadata", "status")}
 
 
 def accept_status(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object:

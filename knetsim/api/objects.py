@@ -35,9 +35,9 @@ class Kind:
     """One kind of object, as data: a new kind is a new row of KINDS.
 
     `prefix` is the place below /registry, `status` whether `.status` is written apart from the rest, `generation`
-    whether a change of the spec is counted in `metadata.generation`, `graceful` whether deletion waits for the object's
-    owner, `ttl` the seconds after which etcd forgets an object that nobody writes again, `lower_case` whether names are
-    taken in any case.
+    whether changes of what is wanted are counted in `metadata.generation`, `graceful` whether deletion waits for the
+    object's owner, `ttl` the seconds after which etcd forgets an object that nobody writes again, `lower_case` whether
+    names are taken in any case.
     """
 
     name: str
@@ -67,10 +67,10 @@ KINDS: dict[str, Kind] = {
         Kind("Secret", "v1", "secrets", "secrets"),
         Kind("ServiceAccount", "v1", "serviceaccounts", "serviceaccounts"),
         Kind("Service", "v1", "services", "services/specs", status=True),
-        Kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslices", "endpointslices"),
+        Kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslices", "endpointslices", generation=True),
         Kind("NetworkPolicy", _NETWORKING, "networkpolicies", "networkpolicies", generation=True),
         Kind("Ingress", _NETWORKING, "ingresses", "ingress", status=True, generation=True),
-        Kind("IngressClass", _NETWORKING, "ingressclasses", "ingressclasses", namespaced=False),
+        Kind("IngressClass", _NETWORKING, "ingressclasses", "ingressclasses", namespaced=False, generation=True),
     )
 }
 

@@ -116,7 +116,7 @@ def test_affinity_to_a_name() -> None:
 
 
 def test_no_workers_at_all() -> None:
-    with pytest.raises(NotReady, match="the cluster has no workers"):
+    with pytest.raises(NotReady, match="no nodes available to schedule pods"):
         choose_worker(build_pod(), [], {})
 
 

@@ -61,7 +61,7 @@ def choose_worker(pod: Mapping[str, Any], nodes: Iterable[Object], load: Mapping
 def explain(refusals: Counter[str]) -> str:
     """`0/3 nodes are available: 1 node(s) were unschedulable, 2 …`."""
     if not refusals:
-        return "0/0 nodes are available: the cluster has no workers."
+        return "no nodes available to schedule pods"
     why = ", ".join(sorted(f"{count} {reason}" for reason, count in refusals.items()))
     total = sum(refusals.values())
     return f"0/{total} nodes are available: {why}."

@@ -70,7 +70,16 @@ def plan_slices(
         _plan_placeholder(service, spare, plan)
     else:
         plan.delete += spare
+    _recycle(plan)
     return plan
+
+
+def _recycle(plan: Plan) -> None:
+    """A slice that is no longer needed becomes one that is: one change instead of two."""
+    while plan.create and plan.delete:
+        new, old = plan.create.pop(0), plan.delete.pop(0)
+        metadata = {**old["metadata"], "labels": new["metadata"]["labels"]}
+        plan.update.append({**new, "metadata": metadata})
 
 
 def _plan_placeholder(service: Object, spare: list[Object], plan: Plan) -> None:

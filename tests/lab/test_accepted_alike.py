@@ -1,0 +1,75 @@
+"""The same object through a real kube-apiserver and through the embedded store: the same defaults, the same refusals.
+
+What differs on purpose: a field that was given empty stays; quantities stay as they were written (`0.5`, not `500m`);
+what admission adds is missing, service accounts, and the taint of a Node that is not ready yet; Go's zeros in a Node's
+status and `null` for the lists of an EndpointSlice.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from knetsim.api.accept import accept_create
+from knetsim.api.http import ApiClient
+from knetsim.api.objects import Object, kind_of
+from knetsim.errors import ObjectError
+from tests.lab.kubernetes_fixture import ApiServer, api_server, members
+
+__all__ = ["api_server", "members"]
+
+_FOLDER = Path(__file__).parent / "accepted_alike"
+_OBJECTS = [obj for path in sorted(_FOLDER.glob("*.yaml")) for obj in yaml.safe_load_all(path.read_text())]
+_REFUSED = [
+    path for path in sorted((_FOLDER.parents[1] / "golden/object_errors").glob("*.yaml"))
+    if path.stem not in ("custom-resource", "deployment", "wrong-version")
+]  # fmt: skip
+
+
+def post(client: ApiClient, obj: Object) -> Object:
+    """What the server would store."""
+    kind = kind_of(obj)
+    group = "/api/v1" if kind.api_version == "v1" else f"/apis/{kind.api_version}"
+    place = "/namespaces/default" if kind.namespaced else ""
+    return client.request("POST", f"{group}{place}/{kind.plural}?dryRun=All&fieldValidation=Strict", obj)
+
+
+def comparable(obj: Object) -> Any:
+    """An object without what each store says by itself."""
+    found = {field: value for field, value in obj.items() if field != "metadata"}
+    found["labels"] = obj["metadata"].get("labels")
+    found["generation"] = obj["metadata"].get("generation")
+    return found
+
+
+@pytest.mark.parametrize("obj", _OBJECTS, ids=lambda obj: f"{obj['kind']}-{obj['metadata']['name']}")
+def test_the_same_defaults(api_server: ApiServer, obj: Object) -> None:
+    client = api_server.client()
+    try:
+        real = post(client, copy.deepcopy(obj))
+    finally:
+        client.close()
+    assert comparable(accept_create(kind_of(obj), obj, 0.0)) == comparable(real)
+
+
+@pytest.mark.parametrize("path", _REFUSED, ids=lambda path: path.stem)
+def test_the_same_refusals(api_server: ApiServer, path: Path) -> None:
+    """What is refused here is refused there."""
+    obj = yaml.safe_load(path.read_text())
+    client = api_server.client()
+    try:
+        with pytest.raises(ObjectError):
+            post(client, obj)
+    finally:
+        client.close()
+    with pytest.raises(ObjectError):
+        accept_create(kind_of(obj), obj, 0.0)
+
+
+def test_there_are_objects() -> None:
+    assert len(_OBJECTS) >= 15
+    assert len(_REFUSED) >= 8
