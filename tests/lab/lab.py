@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from knetsim.names import HOST_STATE
 from knetsim.system import rpc, sandbox
 from knetsim.system.state import StateDirectory
@@ -19,6 +21,8 @@ from knetsim.system.state import StateDirectory
 KNETSIM = [sys.executable, "-m", "knetsim.cli.main"]
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180
+#: the control plane of scenarios that name none: `auto` unless said, so that all tests can be run with either
+CONTROL_PLANE = os.environ.get("KNETSIM_TEST_CONTROL_PLANE", "")
 
 
 def knetsim(
@@ -97,6 +101,21 @@ class Lab:
         return identity
 
 
+def _chosen(scenario: str) -> str:
+    """The scenario's text, with the control plane that this run of the tests is about where it names none."""
+    bundled = CHECKOUT / "scenarios" / f"{scenario}.yaml" if "\n" not in scenario else None
+    text = bundled.read_text() if bundled else textwrap.dedent(scenario)
+    if not CONTROL_PLANE:
+        return text
+    document = yaml.safe_load(text)
+    for cluster in document["spec"]["clusters"]:
+        cluster.setdefault("controlPlane", CONTROL_PLANE)
+    if bundled:
+        entries = document["spec"].get("manifests", [])
+        document["spec"]["manifests"] = [str(bundled.parent / entry) for entry in entries]
+    return yaml.safe_dump(document, sort_keys=False)
+
+
 def _daemons(status: Any) -> Iterator[dict[str, Any]]:
     """Every daemon anywhere in a status."""
     if isinstance(status, dict):
@@ -113,9 +132,9 @@ def _daemons(status: Any) -> Iterator[dict[str, Any]]:
 def running(scenario: str, tmp_path: Path, *options: str) -> Iterator[Lab]:
     """A simulation of `scenario` (YAML text, or the name of one that comes along), ended at the end of the block."""
     name = f"test-{uuid.uuid4().hex[:8]}"
-    if "\n" in scenario:
+    if "\n" in scenario or CONTROL_PLANE:
         file = tmp_path / "scenario.yaml"
-        file.write_text(textwrap.dedent(scenario))
+        file.write_text(_chosen(scenario))
         scenario = str(file)
     lab = Lab(name)
     try:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from knetsim.control_choice import has_kubernetes
 from knetsim.system.programs import find_plugin, find_program
 from knetsim.system.wait import wait_until
 from tests.lab.lab import Lab, running
 
-WAYS = [(agent, cni) for agent in ("flanneld", "embedded") for cni in ("plugins", "native")]
+WAYS = list(itertools.product(("kubernetes", "embedded"), ("flanneld", "embedded"), ("plugins", "native")))
 
 
-def build_scenario(agent: str, cni: str) -> str:
+def build_scenario(control_plane: str, agent: str, cni: str) -> str:
     return f"""
     apiVersion: knetsim.io/v1
     kind: Scenario
@@ -24,12 +26,15 @@ def build_scenario(agent: str, cni: str) -> str:
       clusters:
         - name: C0
           workers: 3
+          controlPlane: {control_plane}
           etcd: {{members: 1}}
           podNetwork: {{agent: {agent}, cni: {cni}}}
     """
 
 
-def require_parts(agent: str, cni: str) -> None:
+def require_parts(control_plane: str, agent: str, cni: str) -> None:
+    if control_plane == "kubernetes" and not has_kubernetes():
+        pytest.skip("Kubernetes' control plane is not installed")
     if agent == "flanneld" and find_program("flanneld") is None:
         pytest.skip("flanneld is not installed")
     if cni == "plugins" and find_plugin("flannel") is None:
