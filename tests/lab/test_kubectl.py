@@ -1,0 +1,50 @@
+"""Stock kubectl against the default scenario: what people type, and what a real cluster answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from knetsim.control_choice import has_kubernetes
+from knetsim.system.programs import find_program
+from tests.lab.kubectl_session import Kubectl, read_session
+from tests.lab.lab import Lab, running
+
+SESSIONS = sorted((Path(__file__).parent / "kubectl").glob("*.session"))
+#: a kubectl of another release, to be tried as well
+OTHER_KUBECTL = os.environ.get("KNETSIM_TEST_KUBECTL", "")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    if not has_kubernetes() or find_program("kubectl") is None:
+        pytest.skip("Kubernetes' control plane is not installed")
+    with running("default", tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
+
+
+@pytest.fixture(params=["ours", *(["other"] if OTHER_KUBECTL else [])])
+def kubectl(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Kubectl:
+    program = Path(OTHER_KUBECTL) if request.param == "other" else find_program("kubectl")
+    assert program is not None
+    (tmp_path / "note.txt").write_text("a note\n")
+    return Kubectl(program, lab.directory.kubeconfig, tmp_path)
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=[path.stem for path in SESSIONS])
+def test_session(kubectl: Kubectl, session: Path) -> None:
+    wrong = list(kubectl.play(read_session(session)))
+    assert not wrong, f"{len(wrong)} of {session.name}:\n" + "\n".join(wrong)
+
+
+def test_there_are_enough_commands() -> None:
+    assert sum(len(read_session(path)) for path in SESSIONS) >= 120
+
+
+def test_a_session_can_fail(kubectl: Kubectl, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.session"
+    path.write_text("$ get nodes\n= ^c9w9\n\n$ get node c9w9\n\n$ get nodes\n- ^c0w1\n")
+    assert len(list(kubectl.play(read_session(path)))) == 3
