@@ -1,4 +1,4 @@
-"""Sessions with kubectl as text: what is typed, and what must come of it. The format stands on top of 01-read.session."""
+"""Sessions with kubectl as text: what is typed, and what must come of it. 01-read.session says how."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Kubectl:
                 text=True,
                 errors="replace",
                 timeout=SECONDS,
-                env=env,
+                env={**os.environ, **own},
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
