@@ -85,12 +85,7 @@ class Kubectl:
     def run(self, words: Sequence[str], stdin: str = "", editor: str = "") -> tuple[int, str]:
         """Its exit code and all that it printed."""
         argv = [str(self.program), *(word.replace("@tmp", str(self.directory)) for word in words)]
-        env = {
-            **os.environ,
-            "KUBECONFIG": str(self.kubeconfig),
-            "EDITOR": editor or "false",
-            "HOME": str(self.directory),
-        }
+        own = {"KUBECONFIG": str(self.kubeconfig), "EDITOR": editor or "false", "HOME": str(self.directory)}
         try:
             done = subprocess.run(
                 argv,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests.lab.kubectl_session import Kubectl, read_session
 from tests.lab.lab import Lab, running
 
 SESSIONS = sorted((Path(__file__).parent / "kubectl").glob("*.session"))
+#: so many mistakes are enough for one run
+_ENOUGH = 12
 #: a kubectl of another release, to be tried as well
 OTHER_KUBECTL = os.environ.get("KNETSIM_TEST_KUBECTL", "")
 
@@ -34,9 +37,10 @@ def kubectl(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Kubectl
     return Kubectl(program, lab.directory.kubeconfig, tmp_path)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("session", SESSIONS, ids=[path.stem for path in SESSIONS])
 def test_session(kubectl: Kubectl, session: Path) -> None:
-    wrong = list(kubectl.play(read_session(session)))
+    wrong = list(itertools.islice(kubectl.play(read_session(session)), _ENOUGH))
     assert not wrong, f"{len(wrong)} of {session.name}:\n" + "\n".join(wrong)
 
 
