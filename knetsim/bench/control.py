@@ -37,7 +37,8 @@ from knetsim.simulation import Simulation
 START_SECONDS, CONTROL_MB, DEPLOYMENT_SECONDS = 10.0, 450.0, 20.0
 DEPLOYMENT = "bench"
 _WRITES = 50
-_LARGE_WORKERS, _LARGE_PODS = 100, 1000
+#: memory a worker is measured with so many times the workers, each with so many pods
+_LARGER, _PODS_A_WORKER = 10, 10
 _DEADLINE = 300.0
 _MB = 1_000_000
 _MS = 1000.0
@@ -58,7 +59,8 @@ def measure_control(plan: Plan, directory: Path, tell: Tell) -> list[Figure]:
     tell(f"a Deployment of {plan.pods} pods on {plan.workers} workers: {plan.runs} runs")
     taken = run_simulation(deployment, lambda simulation: _take(simulation, plan))
     figures += build_figures(taken, plan)
-    large = replace(plan, workers=_LARGE_WORKERS, pods=_LARGE_PODS, runs=1)
+    workers = plan.workers * _LARGER
+    large = replace(plan, workers=workers, pods=workers * _PODS_A_WORKER, runs=1)
     return [*figures, *measure_workers(large, directory, tell, control_plane=KUBERNETES)]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from knetsim.control_choice import has_kubernetes
 from knetsim.names import HOST_STATE
 from tests.lab.lab import CHECKOUT, KNETSIM, knetsim
 
@@ -67,6 +68,24 @@ def test_others(what: str, names: list[str]) -> None:
         require_figure(figure)
 
 
+def test_control() -> None:
+    if not has_kubernetes():
+        pytest.skip("Kubernetes' control plane is not installed")
+    report = run_bench("control")
+    assert names_of(report) == [
+        "control-ready",
+        "control-start",
+        "control-memory",
+        "control-deployment",
+        "control-reachable",
+        "control-watch",
+        "control-memory-worker",
+        "control-memory-fixed",
+    ]
+    for figure in report["figures"]:
+        require_figure(figure)
+
+
 def test_start() -> None:
     report = run_bench("start")
     assert [name for name in names_of(report) if name != "start-real"] == [
@@ -75,7 +94,7 @@ def test_start() -> None:
         "start-host",
     ]
     sized = next(figure for figure in report["figures"] if figure["name"] == "start-sized")
-    assert list(sized["parts"]) == ["underlay", "etcd", "pod network", "pods", "prompt", "check"]
+    assert list(sized["parts"]) == ["underlay", "etcd", "pod network", "control plane", "pods", "prompt", "check"]
     assert list(sized["floorParts"]) == ["namespaces", "underlay", "workers", "pods", "check"]
 
 
