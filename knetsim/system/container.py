@@ -144,6 +144,15 @@ class Process:
             if pipe is not None:
                 pipe.close()
 
+    def dup_stdin(self) -> int | None:
+        """The standard input once more, for somebody who writes to it without blocking and closes it; None without
+        one."""
+        with self._lock:
+            if self.stdin is None:
+                return None
+            os.set_blocking(self.stdin, False)
+            return os.dup(self.stdin)
+
     def close_stdin(self) -> None:
         """Let its standard input end; a terminal's does not, it takes a ^D for that. Twice is once."""
         with self._lock:
@@ -161,7 +170,7 @@ class ContainerProcess(Process):
         """Takes over `mounts`, the descriptor of its mount namespace, and `stdin`; `read_only_root` is what
         `build_root` said."""
         super().__init__(spec.name, child, spec.log)
-        self.read_only_root, self.stdin = read_only_root, stdin
+        self.spec, self.read_only_root, self.stdin = spec, read_only_root, stdin
         if spec.tty and stdin is not None:
             self._terminal: int | None = os.dup(stdin)
             self.streams = {"stdout": self._terminal}
@@ -259,11 +268,9 @@ def _end_child(child: subprocess.Popen[bytes]) -> None:
 def _open_input(spec: ContainerSpec, undo: ExitStack) -> tuple[str, int | None]:
     """The path that is to be the program's standard input, and our end of it."""
     if spec.tty:
-        master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        master, name = open_terminal()
         undo.callback(os.close, master)
-        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
-        (number,) = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))
-        return f"/dev/pts/{number}", master
+        return name, master
     if spec.stdin:
         os.mkfifo(_INPUT, 0o600)
         both = os.open(_INPUT, os.O_RDWR | os.O_CLOEXEC)  # so that neither end waits for the other to be opened
@@ -281,6 +288,14 @@ def _give_streams(user: User, child: subprocess.Popen[bytes], stdin: str) -> Non
             os.fchown(pipe.fileno(), user.uid, user.gid)
     if stdin.startswith("/dev/pts/"):
         os.chown(stdin, user.uid, -1)
+
+
+def open_terminal() -> tuple[int, str]:
+    """A terminal in the calling thread's /dev/pts: its master, and its name."""
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+    (number,) = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))
+    return master, f"/dev/pts/{number}"
 
 
 def _settle_input(spec: ContainerSpec, stdin: int | None) -> int | None:

@@ -6,12 +6,17 @@ when and on which stream a line was written (`F`: a whole line, `P`: a part of o
     2025-01-31T10:00:00.123456789Z stdout F hello
 
 Outputs are pipes and not the file itself, as with real runtimes: `echo x > /dev/stderr` in a container must not
-truncate its log. A file that would grow beyond 10 MiB is set aside as `NAME.1`. A container that writes faster than
-about 5 MiB/s waits.
+truncate its log. A file that would grow beyond 10 MiB is set aside under its name and the time
+(`0.log.20250131-100000`), and the oldest is deleted when there are five, as kubelets do (containerLogMaxSize,
+containerLogMaxFiles), but uncompressed. A container that writes faster than about 5 MiB/s waits.
+
+Others can look on: a `Listener` is told when a log has grown or ended, an `Attached` gets what is written itself, from
+then on, and may have the container wait until it has dealt with it.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import select
 import threading
@@ -19,13 +24,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from knetsim.system.container import Process
 
 LOG_MAX_BYTES = 10 * 1024 * 1024
+LOG_MAX_FILES = 5
 LINE_MAX_BYTES = 16 * 1024
 _CHUNK = 64 * 1024
 _PACE_SECONDS = 0.012
+
+
+#: called, in the watching thread, when a log has grown or has ended
+Listener = Callable[[], None]
+
+
+class Attached(Protocol):
+    """Somebody who gets what a container writes. Called in the watching thread."""
+
+    def write(self, stream: str, chunk: bytes) -> bool:
+        """Take a piece of a stream; False when no more is wanted until `ContainerWatch.resume`."""
+
+    def end(self) -> None:
+        """There will be no more."""
 
 
 @dataclass(slots=True)
@@ -46,11 +67,19 @@ class _Followed:
     log: int
     size: int
     streams: dict[int, _Stream] = field(default_factory=dict)
+    attached: list[Attached] = field(default_factory=list)
+    full: set[Attached] = field(default_factory=set)  # those who want no more for now
 
-    def set_aside(self) -> None:
+    def set_aside(self, stamp: str) -> None:
         """Begin a new log file."""
         path, full = self.process.log, self.log
-        os.replace(path, f"{path}.1")
+        aside = sorted(glob.glob(f"{glob.escape(path)}.*"))
+        for old in aside[: max(0, len(aside) - (LOG_MAX_FILES - 2))]:
+            os.unlink(old)
+        name = f"{path}.{stamp}"
+        if aside and name <= aside[-1]:  # twice in a second, or the clock was set back
+            name = aside[-1] + "+"
+        os.replace(path, name)
         self.log, self.size = _open_log(path), 0
         os.close(full)
 
@@ -64,6 +93,8 @@ class ContainerWatch:
         self._epoll = select.epoll()
         self._followed: dict[int, _Followed] = {}
         self._streams: dict[int, _Stream] = {}
+        self._listeners: dict[str, list[Listener]] = {}
+        self._lock = threading.RLock()  # who looks on
         self._closing = threading.Event()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -81,6 +112,52 @@ class ContainerWatch:
             self._epoll.register(fd, select.EPOLLIN)
         self._followed[process.pidfd] = followed
         self._epoll.register(process.pidfd, select.EPOLLIN)
+
+    # --- those who look on
+
+    def listen(self, log: str, listener: Listener) -> None:
+        """Have `listener` called whenever the log grows, and when its container has ended."""
+        with self._lock:
+            self._listeners.setdefault(log, []).append(listener)
+
+    def forget(self, log: str, listener: Listener) -> None:
+        """Call it no more."""
+        with self._lock:
+            listeners = self._listeners[log]
+            listeners.remove(listener)
+            if not listeners:
+                del self._listeners[log]
+
+    def follows(self, log: str) -> bool:
+        """Whether a container that writes this log is followed."""
+        return any(followed.process.log == log for followed in list(self._followed.values()))
+
+    def attach(self, process: Process, attached: Attached) -> bool:
+        """Give `attached` what the process writes from now on; False when it has ended."""
+        with self._lock:
+            followed = self._followed.get(process.pidfd)
+            if followed is None or followed.process is not process:
+                return False
+            followed.attached.append(attached)
+            return True
+
+    def detach(self, process: Process, attached: Attached) -> None:
+        """Give it no more; one that has never been attached is fine."""
+        with self._lock:
+            followed = self._followed.get(process.pidfd)
+            if followed is not None and attached in followed.attached:
+                self.resume(process, attached)
+                followed.attached.remove(attached)
+
+    def resume(self, process: Process, attached: Attached) -> None:
+        """It wants more again."""
+        with self._lock:
+            followed = self._followed.get(process.pidfd)
+            if followed is not None and attached in followed.full:
+                followed.full.remove(attached)
+                if not followed.full:
+                    for fd in followed.streams:
+                        self._epoll.modify(fd, select.EPOLLIN)
 
     def close(self) -> None:
         """Follow no more; processes go on, until their pipes are full."""
@@ -114,6 +191,7 @@ class ContainerWatch:
         if not chunk:
             self._close_stream(fd, stream)
             return 0
+        self._tell_attached(stream, chunk)
         stamp = _format_time(self._clock())
         *lines, stream.rest = (stream.rest + chunk).split(b"\n")
         records = [_build_records(stamp, stream.name, line) for line in lines]
@@ -123,32 +201,53 @@ class ContainerWatch:
         self._append(stream.followed, b"".join(records))
         return len(chunk)
 
+    def _tell_attached(self, stream: _Stream, chunk: bytes) -> None:
+        followed = stream.followed
+        with self._lock:
+            full = {one for one in followed.attached if not one.write(stream.name, chunk)}
+            if full and not followed.full:
+                for fd in followed.streams:
+                    self._epoll.modify(fd, 0)
+            followed.full |= full
+
+    def _tell_listeners(self, log: str) -> None:
+        with self._lock:
+            for listener in self._listeners.get(log, ()):
+                listener()
+
     def _close_stream(self, fd: int, stream: _Stream) -> None:
         """The stream has ended: nobody holds its other end any more."""
-        self._epoll.unregister(fd)
-        del self._streams[fd]
-        del stream.followed.streams[fd]
+        with self._lock:
+            self._epoll.unregister(fd)
+            del self._streams[fd]
+            del stream.followed.streams[fd]
         if stream.rest:
             self._append(stream.followed, _build_records(_format_time(self._clock()), stream.name, stream.rest))
 
     def _append(self, followed: _Followed, records: bytes) -> None:
         try:
             if followed.size and followed.size + len(records) > self._log_max_bytes:
-                followed.set_aside()
+                followed.set_aside(time.strftime("%Y%m%d-%H%M%S", time.gmtime(self._clock() // 1_000_000_000)))
             followed.size += os.write(followed.log, records)
+            self._tell_listeners(followed.process.log)
         except OSError:
             pass  # the disk is full, or somebody removed the directory: the output is lost, not the container
 
     def _end(self, pidfd: int) -> None:
         """The process has ended, and with it all of its pid namespace."""
         self._epoll.unregister(pidfd)
-        followed = self._followed.pop(pidfd)
+        followed = self._followed[pidfd]
         for fd, stream in list(followed.streams.items()):
             while self._copy(fd, stream):
                 pass
             if fd in self._streams:
                 self._close_stream(fd, stream)
         os.close(followed.log)
+        with self._lock:
+            del self._followed[pidfd]
+            for attached in followed.attached:
+                attached.end()
+        self._tell_listeners(followed.process.log)
         followed.process.wait()
         followed.on_exit(followed.process)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from knetsim.errors import KnetsimError
+from knetsim.system import linux
 
 _NAMES = (
     "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service"
@@ -128,3 +129,14 @@ def _build_set(capabilities: frozenset[str]) -> str:
     if len(missing) < len(CAPABILITIES) - len(missing):
         return ",".join(f"-{name}" for name in missing)
     return ",".join(("-all", *(f"+{name}" for name in CAPABILITIES if name in capabilities)))
+
+
+def become(identity: ProcessIdentity, user: User) -> None:
+    """Make the calling thread so, which is to start a program and then to end; the same as `build_setpriv`."""
+    if not identity.privileged:
+        for number, name in enumerate(CAPABILITIES):
+            if name not in identity.capabilities:
+                linux.drop_bounding_capability(number)
+    if identity.no_new_privileges:
+        linux.set_no_new_privileges()
+    linux.set_thread_user(user.uid, user.gid, user.groups)

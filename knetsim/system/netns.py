@@ -159,6 +159,14 @@ def entered(place: Namespaces) -> Iterator[None]:
         yield
 
 
+def enter_for_good(place: Namespaces) -> None:
+    """Move the calling thread into `place`; it is to end there. NotFound when `place` was closed."""
+    kinds = tuple(kind for kind in ("pid", *_ENTER_KINDS) if kind in place.fds)
+    if not kinds:
+        raise NotFound(f"{place.name} is gone", why="its namespaces were let go of")
+    _go(place, kinds)
+
+
 @contextmanager
 def new_pid_namespace() -> Iterator[None]:
     """Children started by the calling thread inside the block live in a pid namespace of their own; the first is its

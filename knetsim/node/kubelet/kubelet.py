@@ -15,6 +15,7 @@ from knetsim.api.objects import Object, key_of, make_key, name_of, namespace_of,
 from knetsim.api.store import Store
 from knetsim.errors import Conflict, NotFound, NotReady, StoreUnavailable
 from knetsim.node.images import Images, NodeImages
+from knetsim.node.kubelet.access import ContainerAccess
 from knetsim.node.kubelet.actions import Actions
 from knetsim.node.kubelet.containers import Surroundings
 from knetsim.node.kubelet.events import EventQueue
@@ -290,6 +291,22 @@ class Kubelet:
     def log_path(self, namespace: str, pod: str, container: str | None = None, *, previous: bool = False) -> str:
         """The log of a container, of its present run or of the one before. NotFound."""
         return self._find(namespace, pod)[0].log_path(container, previous=previous)
+
+    def find_container(self, namespace: str, pod: str, container: str, uid: str = "") -> ContainerAccess:
+        """A container of a pod that is or was here, for who comes by the kubelet's API. NotFound, also when the pod of
+        that name has another `uid` than is meant."""
+        run, found = self._find(namespace, pod)
+        if uid and run.uid != uid:
+            raise NotFound("pod does not exist")
+        return run.access(found, container)
+
+    def find_sandbox(self, namespace: str, pod: str) -> PodSandbox:
+        """A pod's place. NotFound."""
+        return self._find(namespace, pod)[0].sandbox
+
+    def pods_on(self, node: str) -> list[Object]:
+        """The pods that are bound to a Node."""
+        return [pod for pod in self._pods.items() if _node_of(pod) == node]
 
     def _find(self, namespace: str, name: str) -> tuple[PodRun, Object]:
         key = make_key(name, namespace)

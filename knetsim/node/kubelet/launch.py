@@ -75,8 +75,8 @@ class Launcher:
         scratch, message = f"{directory}/root", f"{directory}/termination-log"
         os.makedirs(scratch, exist_ok=True)
         Path(message).write_bytes(b"")
-        for suffix in ("", ".1"):  # as a kubelet: the log of this run and of the one before are kept
-            Path(f"{directory}/{run - 2}.log{suffix}").unlink(missing_ok=True)
+        for old in Path(directory).glob(f"{run - 2}.log*"):  # the log of this run and of the one before are kept
+            old.unlink(missing_ok=True)
         return ContainerSpec(
             name=container["name"],
             place=sandbox.place,
@@ -93,4 +93,6 @@ class Launcher:
             env={"PATH": DEFAULT_ENV["PATH"], **image.env, "HOSTNAME": sandbox.hostname, **declared},
             cwd=container.get("workingDir") or image.workdir,
             layers=image.layers,
+            stdin=bool(container.get("stdin")),
+            tty=bool(container.get("tty")),
         )

@@ -18,6 +18,7 @@ from knetsim.api.objects import Object, describe, name_of, namespace_of, parse_t
 from knetsim.api.store import Store
 from knetsim.errors import CommandError, Conflict, KnetsimError, NotFound
 from knetsim.names import did_you_mean
+from knetsim.node.kubelet.access import ContainerAccess
 from knetsim.node.kubelet.container_set import ContainerSet, grace_of
 from knetsim.node.kubelet.containers import Container, Surroundings
 from knetsim.node.kubelet.launch import Launcher
@@ -297,6 +298,13 @@ class PodRun:
                 known = did_you_mean(name, self._containers.names())
                 raise NotFound(f"no container '{name}' in {describe(pod)}", hint=known)
         return [container for container in found.values() if container is not None]
+
+    def access(self, pod: Object, name: str) -> ContainerAccess:
+        """One of the pod's containers, for who comes by the kubelet's API. NotFound when the pod has no such."""
+        container = self._containers.get(name)
+        if container is None:
+            raise NotFound(f'container not found ("{name}")')
+        return ContainerAccess(pod, name, container, self.sandbox, self._around.watch)
 
     def start_command(self, pod: Object, argv: Sequence[str], name: str | None = None) -> Process:
         """Start a command beside the pod's containers; its output goes to `exec-N.log` in the pod's directory."""

@@ -1,0 +1,117 @@
+"""The server of all kubelets of a cluster: a listening socket in each worker's namespace, one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from knetsim.errors import KnetsimError
+from knetsim.node.kubelet import Kubelet, KubeletWorker
+from knetsim.node.kubelet_api.admission import admit
+from knetsim.node.kubelet_api.context import NODES, Nodes
+from knetsim.node.kubelet_api.logs import answer_logs
+from knetsim.node.kubelet_api.objects import answer_configz, answer_healthz, answer_pods
+from knetsim.node.kubelet_api.streaming import answer_attach, answer_exec
+from knetsim.system.netns import netns_socket
+
+PORT = 10250
+_BACKLOG = 512
+_STOP_SECONDS = 10.0
+_T = TypeVar("_T")
+
+
+class KubeletApi:
+    """Serves the API of the workers that are added. `start` once, `stop` once; any thread may call."""
+
+    def __init__(self, kubelet: Kubelet, ca: Path, *, port: int = PORT) -> None:
+        """`ca` is the certificate of the authority that signed the API server's client certificate."""
+        self.port, self._ca = port, ca
+        self._nodes = Nodes(kubelet)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="kubelet api", daemon=True)
+        self._runner: web.AppRunner | None = None
+
+    def start(self) -> None:
+        """Begin; without workers nothing listens yet."""
+        self._thread.start()
+        self._call(self._open())
+
+    def add_worker(self, worker: KubeletWorker, certificate: Path, key: Path) -> None:
+        """Listen on a worker, with the certificate of its Node. KnetsimError when its port is taken."""
+        place = worker.place.namespaces
+        listening = netns_socket(place, socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(("", self.port))
+            context = build_tls(certificate, key, self._ca)
+            self._nodes.add(context, worker)
+            self._call(self._listen(listening, context))
+        except OSError as error:
+            listening.close()
+            raise KnetsimError(
+                f"the kubelet's API cannot listen on port {self.port}", worker.place.name, str(error)
+            ) from error
+
+    def stop(self) -> None:
+        """End all sessions and listen no more."""
+        self._call(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _open(self) -> None:
+        self._runner = web.AppRunner(
+            build_application(self._nodes), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
+        )
+        await self._runner.setup()
+
+    async def _listen(self, listening: socket.socket, context: ssl.SSLContext) -> None:
+        assert self._runner is not None, "start comes first"
+        await web.SockSite(self._runner, listening, ssl_context=context, backlog=_BACKLOG).start()
+
+    async def _close(self) -> None:
+        assert self._runner is not None, "start comes first"
+        for task in self._nodes.sessions.copy():
+            task.cancel()
+        await self._runner.cleanup()
+        await self._loop.shutdown_default_executor()
+
+
+def build_application(nodes: Nodes) -> web.Application:
+    """All paths."""
+    application = web.Application(middlewares=[admit])
+    application[NODES] = nodes
+    router = application.router
+    for path in ("/exec/{namespace}/{pod}/{container}", "/exec/{namespace}/{pod}/{uid}/{container}"):
+        router.add_get(path, answer_exec)
+        router.add_post(path, answer_exec)
+    for path in ("/attach/{namespace}/{pod}/{container}", "/attach/{namespace}/{pod}/{uid}/{container}"):
+        router.add_get(path, answer_attach)
+        router.add_post(path, answer_attach)
+    router.add_get("/containerLogs/{namespace}/{pod}/{container}", answer_logs)
+    router.add_get("/healthz", answer_healthz)
+    for path in ("/pods", "/pods/", "/runningpods/", "/runningpods"):
+        router.add_get(path, answer_pods)
+    router.add_get("/configz", answer_configz)
+    return application
+
+
+def build_tls(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
+    """TLS 1.2 or later, HTTP/1.1 only (there is no upgrade in HTTP/2); who shows no certificate is told so later."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(ca)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
