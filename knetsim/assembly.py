@@ -319,12 +319,14 @@ class ClusterAssembly:
             self.name, self.store, pods, self._parts.images, members=members, repair=self._parts.repair
         )
         labels = {names.worker_host(self.name, spec.name): spec.labels for spec in self.spec.workers}
-        for worker in self.workers:
-            choice = self.choices[worker.name]
-            self._kubelet.add_worker(
-                KubeletWorker(network.place(worker), network.wiring(choice), worker.address, labels[worker.name])
-            )
+        workers = [
+            KubeletWorker(network.place(one), network.wiring(self.choices[one.name]), one.address, labels[one.name])
+            for one in self.workers
+        ]
+        for worker in workers:
+            self._kubelet.add_worker(worker)
         self._kubelet.start()
+        self.plane.serve_kubelets(self._kubelet, workers)
         self.plane.wait_usable()
         self._up(self.proxies).wait_ready()  # the real kube-proxy waits for its Node
         progress.done(self.name, f"{len(self.workers)} Nodes registered")
@@ -344,6 +346,8 @@ class ClusterAssembly:
 
     def stop(self) -> None:
         """Stop agents, then daemons."""
+        if self._plane is not None:
+            self._plane.stop_kubelets()
         if self._kubelet is not None:
             self._kubelet.stop()
         if self.proxies is not None:

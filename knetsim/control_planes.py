@@ -35,6 +35,8 @@ from knetsim.control.kubernetes.plane import KubernetesControl
 from knetsim.control_choice import EMBEDDED, KUBERNETES
 from knetsim.errors import AlreadyExists, KnetsimError
 from knetsim.node.control_plane import ControlPlaneHost
+from knetsim.node.kubelet import Kubelet, KubeletWorker
+from knetsim.node.kubelet_api import KubeletApi
 from knetsim.scenario import ClusterSpec
 from knetsim.system.daemon import Supervisor
 from knetsim.system.programs import TOOLS, find_program
@@ -73,6 +75,12 @@ class Plane(Protocol):
 
     def read_problems(self) -> list[tuple[str, str]]:
         """What is not as it should be: (object, in words)."""
+
+    def serve_kubelets(self, kubelet: Kubelet, workers: Sequence[KubeletWorker]) -> None:
+        """Have the workers answer what the control plane asks of kubelets: exec, logs …"""
+
+    def stop_kubelets(self) -> None:
+        """Have them answer no more; before the kubelet itself is stopped."""
 
     def stop(self) -> None:
         """End it."""
@@ -132,6 +140,12 @@ class EmbeddedPlane:
         """See Plane."""
         return self._control.status() if self._control is not None else []
 
+    def serve_kubelets(self, kubelet: Kubelet, workers: Sequence[KubeletWorker]) -> None:
+        """See Plane: nobody asks."""
+
+    def stop_kubelets(self) -> None:
+        """See Plane."""
+
     def stop(self) -> None:
         """See Plane."""
         if self._control is not None:
@@ -160,6 +174,7 @@ class KubernetesPlane:
         self.control = KubernetesControl(plane, parts.host.place, programs, parts.supervisor)
         self.relay = Relay(spec.name, parts.listener, self.control.dial) if parts.listener is not None else None
         self._store: HttpStore | None = None
+        self._kubelets: KubeletApi | None = None
         self._host = parts.host
 
     def start(self, etcd: Etcd) -> None:
@@ -251,6 +266,22 @@ class KubernetesPlane:
         if self.relay is None:
             raise KnetsimError(f"no port of this machine leads to {self.control.plane.cluster}")
         return self.control.admin_kubeconfig(self.url)
+
+    def serve_kubelets(self, kubelet: Kubelet, workers: Sequence[KubeletWorker]) -> None:
+        """See Plane: on port 10250 of each worker, for the API server alone."""
+        signed = self.control.credentials
+        assert signed is not None, "start was called"
+        self._kubelets = KubeletApi(kubelet, signed.ca)
+        self._kubelets.start()
+        for worker in workers:
+            pair = signed.issue_kubelet(worker.node, worker.address)
+            self._kubelets.add_worker(worker, pair.certificate, pair.key)
+
+    def stop_kubelets(self) -> None:
+        """See Plane."""
+        kubelets, self._kubelets = self._kubelets, None
+        if kubelets is not None:
+            kubelets.stop()
 
     def stop(self) -> None:
         """See Plane."""

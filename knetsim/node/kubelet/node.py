@@ -18,6 +18,8 @@ from knetsim.dataplane.pod import PodNetwork, WorkerPlace
 
 LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
+#: what the API server may count on, sorted: it passes WebSockets on as they are, instead of translating them to SPDY
+FEATURES = ("ExtendWebSocketsToKubelet",)
 #: the release whose kubelet this one stands for
 KUBELET_VERSION = "v1.36.3"
 
@@ -121,6 +123,7 @@ def build_node_status(
             {"type": "Hostname", "address": worker.node},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+        "declaredFeatures": list(FEATURES),
         "nodeInfo": {
             "machineID": machine.machine_id,
             "systemUUID": machine.machine_id,
