@@ -10,7 +10,7 @@
 
 A packet between pods of one worker turns back at cni0. One to a VIP is sent on to a pod by its first worker, before it
 is routed. One to the outside leaves cni0 for the worker's own interface and gets the worker's address
-(overlay/masquerade.py).
+(overlay/masquerade.py). Ports of a worker that lead to its pods are turned before anything else (host_ports.py).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from knetsim.node.kubelet.containers import Surroundings
 from knetsim.node.kubelet.events import EventQueue
 from knetsim.node.kubelet.files import ClusterDns
 from knetsim.node.kubelet.heartbeat import BEAT_SECONDS
+from knetsim.node.kubelet.host_ports import HostPorts
 from knetsim.node.kubelet.host_sandbox import HostSandbox
 from knetsim.node.kubelet.lifecycle import field_path
 from knetsim.node.kubelet.node import KubeletWorker
@@ -96,6 +97,7 @@ class Kubelet:
         self._recorder, self._events = EventRecorder(store, COMPONENT, clock=wall), EventQueue()
         self._watch, self._actions = ContainerWatch(), Actions()
         self._loop = self._build_loop(threads, resync_seconds)
+        self._host_ports: dict[str, HostPorts] = {}
         self._sources = StoreSources(store, self._loop.add)
         self._bridges = self._build_bridge_loop(resync_seconds if repair else None)
 
@@ -152,6 +154,8 @@ class Kubelet:
         self._events.stop()
         for run in self._runs.values():
             run.release()
+        for ports in self._host_ports.values():
+            ports.close()
 
     def look_at_clock(self) -> None:
         """The clocks have jumped: a test's do."""
@@ -220,7 +224,8 @@ class Kubelet:
             self._watch, self._actions, self._wall, self._steady, tell, lambda: self._loop.add(key), sources, images
         )
         place = HostSandbox if pod["spec"].get("hostNetwork") else PodSandbox
-        sandbox = place(worker, self.cluster, pod, self._dns, registered.resolv_conf, build_volumes, warn)
+        ports = self._host_ports.setdefault(node, HostPorts(worker.place))
+        sandbox = place(worker, self.cluster, pod, self._dns, registered.resolv_conf, build_volumes, ports, warn)
         return PodRun(pod, sandbox, around, self._store, self._check_seconds)
 
     def _take_over(self, registered: Registered) -> None:
@@ -263,6 +268,9 @@ class Kubelet:
         done = worker.network.ensure_bridge(worker.place)
         if done:
             self._tell_node(node, "NetworkRepaired", f"The pods' bridge was changed by hand: {'; '.join(done)}")
+        ports = self._host_ports.get(node)
+        if ports and (again := ports.repair()):
+            self._tell_node(node, "NetworkRepaired", f"The ports that lead to pods were changed by hand: {again}")
 
     def _tell_bridge_failure(self, node: str, error: Exception, pause: float) -> None:
         self._tell_node(node, "FailedNetworkRepair", f"trying again in {pause:g} s: {explain(error)}")

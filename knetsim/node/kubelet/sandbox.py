@@ -20,6 +20,7 @@ from knetsim.dataplane.pod import PodPlace, Wired
 from knetsim.errors import NotFound
 from knetsim.node.kubelet.files import ClusterDns, Warn, build_hosts, build_resolv_conf
 from knetsim.node.kubelet.host_names import build_host_name, build_kernel_name
+from knetsim.node.kubelet.host_ports import HostPorts, read_host_ports
 from knetsim.node.kubelet.node import KubeletWorker
 from knetsim.node.kubelet.security import read_sysctls
 from knetsim.node.kubelet.volumes import PodVolumes
@@ -42,10 +43,11 @@ class PodSandbox:
         dns: ClusterDns | None,
         resolv_conf: str,
         build_volumes: Callable[[str], PodVolumes],
+        host_ports: HostPorts,
         warn: Warn,
     ) -> None:
         """`resolv_conf` is the worker's own, for pods that are to have it; `build_volumes` is given the pod's
-        directory, `warn` hears of name servers that are left out."""
+        directory, `host_ports` are the worker's, `warn` hears of name servers that are left out."""
         self.worker = worker
         self.netns_name = names.pod_netns(cluster, namespace_of(pod), name_of(pod))
         self.directory = f"{worker.place.directory}/pods/{namespace_of(pod)}_{name_of(pod)}"
@@ -54,6 +56,7 @@ class PodSandbox:
         self.hostname = self._name.name  # until the kernel's own name of it is known
         self.volumes = build_volumes(self.directory)
         self._pod, self._dns, self._resolv_conf, self._warn = pod, dns, resolv_conf, warn
+        self._host_ports = host_ports
         self._lock = threading.RLock()
         self._own: Namespaces | None = None
         self._view: int | None = None
@@ -101,7 +104,13 @@ class PodSandbox:
         else:
             wired = self.worker.network.add(self.worker.place, self._pod_place(own))
         with self._lock:
-            self._own, self.wired = own, wired
+            self._own = own
+        try:
+            self._host_ports.put(uid_of(self._pod), read_host_ports(self._pod["spec"], wired.ip))
+        except BaseException:
+            self.worker.network.remove(self.worker.place, self._pod_place(own))
+            raise
+        self.wired = wired
         if self._has_files:
             self._write_files()  # its address may have changed
 
@@ -128,6 +137,7 @@ class PodSandbox:
             return False
         with self._lock:
             self._own, self.wired = own, wired
+        self._host_ports.put(uid_of(self._pod), read_host_ports(self._pod["spec"], wired.ip))
         return True
 
     def _publish(self, own: Namespaces) -> None:
@@ -172,6 +182,7 @@ class PodSandbox:
         try:
             if self._visited:
                 end_processes(own.net)
+            self._host_ports.put(uid_of(self._pod), [])
             self.worker.network.remove(worker, self._pod_place(own))
         except BaseException:
             self._own = own  # to be tried again

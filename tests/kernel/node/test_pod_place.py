@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from knetsim.system.run import run
 from knetsim.system.sysctl import read_sysctl
 from tests.kernel.node.conftest import Lab, shell
 from tests.kernel.node.test_kubelet import in_pod, published, veths
@@ -62,3 +63,57 @@ def test_containers_of_a_pod_share_memory_and_pods_do_not(lab: Lab) -> None:
     count = "ipcs -m | grep -c 0x || true"
     assert in_pod(lab, count, container="two") == "1\n"
     assert in_pod(lab, count, "c2") == "0\n"
+
+
+# --- ports of the worker
+
+
+def web_server(word: str) -> str:
+    reply = f"HTTP/1.0 200 OK\\r\\n\\r\\n{word}\\n"
+    server = f"""
+import socketserver
+class Reply(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.rfile.readline()
+        self.wfile.write(b"{reply}" + self.client_address[0].encode())
+socketserver.TCPServer.allow_reuse_address = True
+server = socketserver.ThreadingTCPServer(("", 80), Reply)
+print("up", flush=True)
+server.serve_forever()
+"""
+    return f"exec python3 -c '{server}'"
+
+
+def ask(lab: Lab, address: str, name: str = "") -> list[str]:
+    """What answers at an address, and as whom it saw the client; asked by the worker or by a pod."""
+    script = f"curl -s --max-time 3 http://{address}/ || echo refused"
+    if name:
+        return in_pod(lab, script, name).split()
+    return run(["sh", "-c", script], place=lab.worker_of().namespaces, cwd="/").output.split()
+
+
+def test_ports_of_the_worker_lead_to_pods(lab: Lab) -> None:
+    run(["ip", "addr", "add", "10.1.1.1/32", "dev", "lo"], place=lab.worker_of().namespaces)
+    run(["ip", "link", "set", "lo", "up"], place=lab.worker_of().namespaces)
+    ports = [{"containerPort": 80, "hostPort": 8080, "protocol": "TCP"}]
+    lab.put_pod(shell(web_server("one"), ports=ports))
+    lab.wait_log("up\n")
+    lab.put_pod(shell("echo up; sleep 1000"), name="c2")
+    lab.wait_log("up\n", "c2")
+    assert ask(lab, "10.1.1.1:8080") == ["one", "11.16.0.1"] or ask(lab, "10.1.1.1:8080")[0] == "one"
+    assert ask(lab, "127.0.0.1:8080") == ["one", "11.16.0.1"]
+    assert ask(lab, "10.1.1.1:8080", "c2") == ["one", "11.16.0.1"]
+    assert ask(lab, "10.1.1.1:8080", "c1") == ["one", "11.16.0.1"], "a pod that reaches itself"
+    assert ask(lab, "10.1.1.1:8081") == ["refused"]
+    only_here = [{"containerPort": 80, "hostPort": 8081, "hostIP": "127.0.0.1"}]
+    lab.put_pod(shell(web_server("three"), ports=only_here), name="c3")
+    lab.wait_log("up\n", "c3")
+    assert ask(lab, "127.0.0.1:8081")[0] == "three"
+    assert ask(lab, "10.1.1.1:8081") == ["refused"]
+    run(["nft", "delete", "table", "ip", "knetsim-hostports"], place=lab.worker_of().namespaces)
+    lab.pass_time(40)
+    assert "table ip knetsim-hostports was made anew" in lab.wait_event("NetworkRepaired", "c0w1")
+    assert ask(lab, "127.0.0.1:8081")[0] == "three"
+    lab.replace_kubelet()
+    lab.delete(grace_seconds=0)
+    assert ask(lab, "127.0.0.1:8080") == ["refused"]
