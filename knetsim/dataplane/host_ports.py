@@ -5,7 +5,7 @@ connection's first packet: of those that come from outside and of the node's own
 from the node itself or from its pods is masqueraded, so that the answer comes back the same way.
 What ours does: the same, in the table `ip knetsim-hostports` of the worker, as elements of two maps, so that one more
 pod is one more element.
-How it differs: portmap has a chain per pod and asks iptables or nft once per pod; nothing listens on the port, as there.
+How it differs: portmap has a chain per pod and calls nft for each; nothing listens on the port, as there.
 Commands: `C0w1 nft list table ip knetsim-hostports`. Cost: nothing without hostPorts; then one look-up for the first
 packet of a connection to the worker itself.
 """

@@ -55,6 +55,15 @@ def test_sysctls_are_the_pods_own(lab: Lab) -> None:
     assert lab.wait_log("end\n", "c2") == "1024\n0\nend\n"
 
 
+def test_a_sysctl_that_is_not_safe(lab: Lab) -> None:
+    lab.put_pod(shell("true"), securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "1"}]})
+    status = lab.wait(lambda status: status.get("phase") == "Failed")["status"]
+    assert status["reason"] == "SysctlForbidden"
+    assert status["message"] == 'Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted'
+    assert lab.wait_event("SysctlForbidden") == 'forbidden sysctl: "kernel.msgmax" not allowlisted'
+    lab.delete()
+
+
 def test_containers_of_a_pod_share_memory_and_pods_do_not(lab: Lab) -> None:
     lab.put_pod(shell("ipcmk -M 100 > /dev/null; echo end; sleep 1000", "one"), shell("sleep 1000", "two"))
     lab.wait_log("end\n", container="one")

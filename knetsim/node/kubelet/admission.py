@@ -1,0 +1,28 @@
+"""Whether a pod that is bound to a worker may run there at all; pure.
+
+The scheduler has looked at what it knows; a kubelet looks again at what only it knows, and rejects: the pod has failed,
+and its controller makes another. Source: Kubernetes' pkg/kubelet/lifecycle/interfaces.go, kubelet.go (rejectPod).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from knetsim.api.objects import Object
+from knetsim.node.kubelet.security import SYSCTL_FORBIDDEN, SysctlForbidden, read_sysctls
+
+
+class Rejection(NamedTuple):
+    """Why a pod may not run: `reason` is one CamelCase word."""
+
+    reason: str
+    message: str
+
+
+def check_admission(pod: Object) -> Rejection | None:
+    """Why the pod is rejected, or None."""
+    try:
+        read_sysctls(pod["spec"])
+    except SysctlForbidden as error:
+        return Rejection(SYSCTL_FORBIDDEN, error.what)
+    return None
