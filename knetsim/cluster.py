@@ -129,7 +129,8 @@ class Cluster(ClusterAssembly):
             try:
                 lines["done"].append(f"{describe(obj)}: {self.plane.apply(obj)}")
             except KnetsimError as error:
-                lines["failed"].append(f"{describe(obj)}: {error}")
+                hint = f" ({error.hint})" if error.hint else ""
+                lines["failed"].append(f"{describe(obj)}: {error}{hint}")
         return lines
 
     # --- pods ---------------------------------------------------------------------------------------------------------

@@ -133,6 +133,10 @@ def _read_pod(cluster: ClusterAssembly, pod: dict[str, Any]) -> PodState:
     }
 
 
+#: what to try for a pod without a worker
+_WAITING = "it gets one as soon as a worker can take it: see the workers' labels and taints, and the pod's spec"
+
+
 def find_problems(state: ClusterState) -> list[ProblemState]:
     """What of a cluster is not as it should be, with what to try."""
     problems: list[ProblemState] = []
@@ -142,9 +146,9 @@ def find_problems(state: ClusterState) -> list[ProblemState]:
         if not member["healthy"]
     ]
     host = names.control_plane_host(state["name"])
+    logs = f"see the logs in {names.host_directory(host)}"
     problems += [
-        {"object": one["object"], "what": one["what"], "hint": f"see the logs in {names.host_directory(host)}"}
-        for one in state["controlPlaneProblems"]
+        {**one, "hint": _WAITING if one["object"].startswith("Pod ") else logs} for one in state["controlPlaneProblems"]
     ]
     for worker in state["workers"]:
         if not worker["ready"]:

@@ -34,9 +34,10 @@ _KUBERNETES = (
     "objects are stored as JSON, limits on requests a second are far higher"
 )
 _CONTROL_PLANE = (
-    "agents read and write etcd, in kube-apiserver's own keys, as JSON instead of protobuf. A pod is bound when it is "
-    "written: by name, or spread by nodeSelector, taints and load. No users and rights, no controllers: Deployments "
-    "and their kin are refused; pods of a worker that died are not moved"
+    "agents read and write etcd, in kube-apiserver's own keys, checked against its own OpenAPI structure. Pods are "
+    "bound by node affinity, taints and load; Services get their addresses, EndpointSlices are kept. No users and "
+    "rights, no other controllers: Deployments and their kin, custom resources, affinity between pods and topology "
+    "spread are refused; pods of a worker that died are not moved"
 )
 _KUBELET = (
     "one process serves all workers. Pods, restarts, graceful deletion, status, Events and Leases as Kubernetes has "

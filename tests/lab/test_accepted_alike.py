@@ -8,6 +8,8 @@ status and `null` for the lists of an EndpointSlice.
 from __future__ import annotations
 
 import copy
+import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tests.lab.kubernetes_fixture import ApiServer, api_server, members
 
 __all__ = ["api_server", "members"]
 
+_ROOT = Path(__file__).parents[2]
 _FOLDER = Path(__file__).parent / "accepted_alike"
 _OBJECTS = [obj for path in sorted(_FOLDER.glob("*.yaml")) for obj in yaml.safe_load_all(path.read_text())]
 _REFUSED = [
@@ -68,6 +71,19 @@ def test_the_same_refusals(api_server: ApiServer, path: Path) -> None:
         client.close()
     with pytest.raises(ObjectError):
         accept_create(kind_of(obj), obj, 0.0)
+
+
+def test_the_structure_is_that_of_the_server(api_server: ApiServer, tmp_path: Path) -> None:
+    """What tools/openapi/build.py makes of this server's documents is the file that is here."""
+    build = runpy.run_path(str(_ROOT / "tools/openapi/build.py"))
+    client = api_server.client()
+    try:
+        for path in {"version", *(f"openapi/v3/{path}" for path in build["KINDS"].values())}:
+            saved = path.removeprefix("openapi/v3/").replace("/", "_")
+            (tmp_path / f"{saved}.json").write_text(json.dumps(client.request("GET", f"/{path}")))
+    finally:
+        client.close()
+    assert build["build_structure"](str(tmp_path)) == build["RESULT"].read_text()
 
 
 def test_there_are_objects() -> None:

@@ -110,17 +110,21 @@ def build_types(schemas: dict[str, Any]) -> dict[str, Any]:
     return {word: build_fields(schemas[name]) for word, name in sorted(found.items())}
 
 
-def main() -> None:
-    """Write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="URL|DIRECTORY")
-    source = parser.parse_args().source
+def build_structure(source: str) -> str:
+    """The file's text, from a server or from saved documents."""
     schemas: dict[str, Any] = {}
     for path in dict.fromkeys(KINDS.values()):
         schemas.update(read_document(source, f"openapi/v3/{path}")["components"]["schemas"])
     structure = {"release": read_document(source, "version")["gitVersion"], "types": build_types(schemas)}
     lines = ",\n".join(f"{json.dumps(name)}:{json.dumps(fields)}" for name, fields in structure["types"].items())
-    RESULT.write_text(f'{{"release":{json.dumps(structure["release"])},"types":{{\n{lines}\n}}}}\n')
+    return f'{{"release":{json.dumps(structure["release"])},"types":{{\n{lines}\n}}}}\n'
+
+
+def main() -> None:
+    """Write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", metavar="URL|DIRECTORY")
+    RESULT.write_text(build_structure(parser.parse_args().source))
 
 
 if __name__ == "__main__":
