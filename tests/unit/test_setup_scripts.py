@@ -202,6 +202,15 @@ def test_run_sets_up_first_and_starts(checkout: Path) -> None:
     assert answer.returncode == 7
 
 
+def test_conformance_sets_up_the_suite_first_and_runs_it(checkout: Path) -> None:
+    fake_environment(checkout, "knetsim")
+    write_program(checkout / "utils/setup", '#!/bin/sh\necho "setup $*"\n')
+    answer = call(checkout / "utils/conformance", "--focus", r"\[sig-apps\] Job")
+    expected = ["setup --again --conformance", "knetsim", "conformance", "--focus", r"\[sig-apps\] Job"]
+    assert answer.stdout.splitlines() == expected
+    assert answer.returncode == 7
+
+
 def test_run_starts_nothing_when_set_up_failed(checkout: Path) -> None:
     fake_environment(checkout, "knetsim")
     write_program(checkout / "utils/setup", "#!/bin/sh\necho trouble\nexit 3\n")
@@ -214,7 +223,7 @@ def test_test_runs_everything_and_fails_if_one_does(checkout: Path) -> None:
     fake_environment(checkout, "ruff", "mypy", "python")
     answer = call(checkout / "utils/test", "-k", "a or b")
     said = answer.stdout.splitlines()
-    assert said[0] == "setup --again --tests"
+    assert said[0] == "setup --again --tests --conformance"
     assert said[-6:] == ["-m", "pytest", "-rs", "-k", "a or b", "test: failed: ruff mypy pytest"]
     assert answer.returncode == 1
     for name in ("ruff", "mypy"):
