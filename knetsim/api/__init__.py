@@ -8,6 +8,7 @@
     etcd/             a client of all members of an etcd cluster
                       … or http_store.py: through a kube-apiserver
     http/             a client of one kube-apiserver
+    shared_status.py  what a write of a status leaves of what others wrote into it
     told.py           what a watch has told, so that it can tell the difference to a new list
     informer.py       one watch → a copy in memory, for all agents
     loop.py           watch → keys → reconcile(key): the work queue under every agent and controller

@@ -16,6 +16,7 @@ from knetsim import names
 from knetsim.api import pods, rules, words
 from knetsim.api.checks import Problems
 from knetsim.api.objects import KINDS, Kind, Object, describe, format_time, locate, new_uid, parse_time
+from knetsim.api.shared_status import keep_shared
 from knetsim.errors import Conflict, ObjectError
 
 #: namespaces that are never deleted, as Kubernetes' NamespaceLifecycle admission has it
@@ -26,8 +27,6 @@ _KEPT_METADATA = (
     "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds",
     "generateName",
 )  # fmt: skip
-#: what a Pod's status keeps when its writer does not know it, as in Kubernetes: one is the store's, one may be older
-_KEPT_STATUS = ("qosClass", "observedGeneration")
 _GENERATED_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -89,7 +88,7 @@ def _wanted(obj: Mapping[str, Any]) -> Object:
 
 
 def accept_status(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object:
-    """`current` with the status of `obj`."""
+    """`current` with the status of `obj`, and what others have written into the one before."""
     if not kind.status:
         what = f"a {kind.name} has no status of its own"
         raise ObjectError(what, describe(obj), hint="write it with update", field="status")
@@ -98,12 +97,7 @@ def accept_status(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
     problems.raise_any()
     metadata = obj.get("metadata")
     _refuse_other_uid(metadata.get("uid") if isinstance(metadata, Mapping) else None, current["metadata"], obj)
-    status = obj["status"]
-    if kind.name == "Pod":
-        before = current.get("status", {})
-        kept = {field: before[field] for field in _KEPT_STATUS if field in before and not status.get(field)}
-        status = {**status, **kept}
-    return {**current, "status": status}
+    return {**current, "status": keep_shared(kind.name, obj["status"], current.get("status") or {})}
 
 
 def plan_delete(kind: Kind, current: Object, grace_seconds: int | None, uid: str | None, now: float) -> Object | None:

@@ -1,7 +1,7 @@
 """What every agent and surface knows of the object store: the protocol `Store`, its watch and its listing.
 
 Two implementations pass one contract test (tests/lab/test_store_contract.py): `etcd_store.EtcdStore` writes Kubernetes'
-own keys straight into etcd; the other goes through a kube-apiserver.
+own keys straight into etcd; `http_store.HttpStore` goes through a kube-apiserver.
 
 Objects are plain dicts as in Kubernetes' JSON. What `get`, `list`, `create` … return belongs to the caller. What a
 watch yields is shared with the watch and with caches: readers must not change it.
@@ -41,6 +41,7 @@ class Watch(Protocol):
     An object never goes back to an older version, and no final state is missed: a lost member or connection resumes
     where it ended. When the history is gone (compaction) the difference to the present is told, so steps in between may
     be missing, and an object that was deleted and made again is told as DELETED and ADDED.
+    A Pod that is deleted at once may be told to be ending (MODIFIED) before it is DELETED.
     """
 
     def __iter__(self) -> Iterator[Change]: ...
@@ -74,6 +75,7 @@ class Store(Protocol):
     def update_status(self, obj: Object) -> Object:
         """Replace only `.status`, whatever else has changed meanwhile; what changes nothing is not written.
 
+        What others write into it stays (shared_status.py): conditions of types that this one does not name, above all.
         Conflict when `metadata.uid` is given and differs (another object has taken the name); NotFound.
         """
 
@@ -86,7 +88,7 @@ class Store(Protocol):
         grace_seconds: int | None = None,
         uid: str | None = None,
     ) -> Object:
-        """Delete; returns the last state. NotFound; Conflict when `uid` differs.
+        """Delete; returns the last state, or at least the kind, name and uid. NotFound; Conflict when `uid` differs.
 
         A Pod that is bound to a worker and not finished only gets a `deletionTimestamp`, unless `grace_seconds` is 0;
         its kubelet then ends it and deletes with 0. What has finalizers goes when the last one is taken away.

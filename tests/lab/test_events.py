@@ -47,3 +47,13 @@ class TestEvents:
         counted = counts["c1", "restarting"]
         assert counted["count"] == 4
         assert (counted["firstTimestamp"], counted["lastTimestamp"]) == ("1970-01-01T00:16:40Z", "1970-01-01T00:16:50Z")
+
+    def test_one_that_has_vanished_is_written_anew(self, store: Store) -> None:
+        pod, recorder = store.create(build_pod("c1")), EventRecorder(store, "kubelet")
+        for _ in range(2):
+            recorder.record(pod, "Started", "")
+        (event,) = store.list("Event").items
+        assert event["count"] == 2
+        store.delete("Event", event["metadata"]["name"])
+        recorder.record(pod, "Started", "")
+        assert [event["count"] for event in store.list("Event").items] == [1]

@@ -238,6 +238,53 @@ class TestUpdateStatus:
             store.update_status({**build_lease("l1"), "status": {}})
 
 
+class TestSharedStatus:
+    def condition(self, kind: str, status: str = "True") -> Object:
+        return {"type": kind, "status": status}
+
+    def types(self, obj: Object) -> dict[str, str]:
+        return {item["type"]: item["status"] for item in obj["status"].get("conditions", ())}
+
+    def test_conditions_of_others_stay(self, store: Store, make_store: MakeStore) -> None:
+        kubelet, scheduler = store, make_store()
+        pod = kubelet.create(build_pod("c1"))
+        scheduler.update_status({**pod, "status": {**pod["status"], "conditions": [self.condition("PodScheduled")]}})
+        ready = [self.condition("Ready", "False"), self.condition("Initialized")]
+        kubelet.update_status({**pod, "status": {"phase": "Running", "conditions": ready}})
+        told = kubelet.update_status({**pod, "status": {"phase": "Running", "conditions": [self.condition("Ready")]}})
+        assert self.types(told) == {"PodScheduled": "True", "Ready": "True", "Initialized": "True"}
+
+    def test_nothing_else_of_the_old_one_stays(self, store: Store) -> None:
+        pod = store.create(build_pod("c1"))
+        addresses = {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "hostIP": "10.1.0.1"}
+        store.update_status({**pod, "status": {"phase": "Running", "message": "old", **addresses}})
+        moved = {"podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.2"}]}
+        told = store.update_status({**pod, "status": {"phase": "Running", **moved}})
+        assert told["status"] == {"phase": "Running", "qosClass": "BestEffort", **moved}
+
+    def test_of_a_node(self, store: Store) -> None:
+        node = store.get("Node", "c0w1")
+        address = {"type": "InternalIP", "address": "10.1.0.1"}
+        store.update_status({**node, "status": {"capacity": {"example.com/fake": "5"}, "addresses": [address]}})
+        moved = {**address, "address": "10.1.0.9"}
+        told = store.update_status({**node, "status": {"capacity": {"cpu": "1", "pods": "110"}, "addresses": [moved]}})
+        assert told["status"]["capacity"] == {"cpu": "1", "pods": "110", "example.com/fake": "5"}
+        assert told["status"]["addresses"] == [moved]
+
+    def test_writers_at_the_same_moment(self, make_store: MakeStore) -> None:
+        """Each sets a condition of its own, again and again; none loses another's."""
+        stores = [make_store() for _ in range(4)]
+        pod = stores[0].create(build_pod("c1"))
+
+        def write(number: int) -> None:
+            for turn in range(20):
+                condition = self.condition(f"example.com/w{number}", "True" if turn % 2 else "False")
+                stores[number].update_status({**pod, "status": {"phase": "Running", "conditions": [condition]}})
+
+        run_together([lambda number=number: write(number) for number in range(4)])
+        assert self.types(stores[0].get("Pod", "c1")) == {f"example.com/w{number}": "True" for number in range(4)}
+
+
 class TestDelete:
     def test_at_once(self, store: Store) -> None:
         created = store.create(build_lease("l1"))

@@ -15,6 +15,7 @@ from tests.lab.test_store_contract import (
     TestDelete,
     TestRaces,
     TestRefused,
+    TestSharedStatus,
     TestUpdate,
     TestUpdateStatus,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "TestInformer",
     "TestRaces",
     "TestRefused",
+    "TestSharedStatus",
     "TestUpdate",
     "TestUpdateStatus",
     "TestWatch",

@@ -40,7 +40,7 @@ ATTEMPT_SECONDS: Final = 6.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 JSON: Final = "application/json"
 #: so many connections are kept; more are made when more threads ask at once
-_KEPT = 16
+_KEPT = 64
 _PROBE_SECONDS = 2.0
 _SHORTEST_ATTEMPT = 0.1
 #: bytes that etcd takes in one request

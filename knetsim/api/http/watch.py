@@ -76,7 +76,8 @@ class HttpWatch:
             except Expired as error:
                 _log.info("%s: %s; listing again", self._what, error)
                 self._restart()
-            except (KnetsimError, HTTPError, OSError) as error:
+            except (KnetsimError, HTTPError, OSError, ValueError, LookupError) as error:
+                # The last two: what came was no event.
                 if not self._is_over():
                     self._wait(error)
         self._channel.close()
