@@ -240,6 +240,13 @@ class PodSandbox:
                 self._view = rootfs.create_pod_view(self.place, self.files())
             return self.place.with_fds(self.netns_name, mnt=self._view)
 
+    def open_place(self) -> Namespaces:
+        """The pod's place for connections into it; the caller closes it. NotFound when the pod is not there."""
+        with self._lock:
+            if self._own is None:
+                raise self._not_running()
+            return self.place.with_fds(self.netns_name)
+
     def enter(self, process: ContainerProcess) -> Namespaces:
         """Where commands of a container run; the caller closes it. NotFound when it has ended."""
         with self._lock:
@@ -254,5 +261,8 @@ class PodSandbox:
 
     def _require_open(self) -> None:
         if self._own is None:
-            raise NotFound(f"pod {namespace_of(self._pod)}/{name_of(self._pod)} is not running", self.worker.place.name)
+            raise self._not_running()
         self._visited = True
+
+    def _not_running(self) -> NotFound:
+        return NotFound(f"pod {namespace_of(self._pod)}/{name_of(self._pod)} is not running", self.worker.place.name)

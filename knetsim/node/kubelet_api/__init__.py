@@ -7,7 +7,8 @@ protocols are Kubernetes' (pkg/kubelet/server, k8s.io/cri-streaming), so stock k
 
     server.py      listening sockets, TLS, the thread          admission.py   who is let in
     streaming.py   exec and attach: a request and its answer   session.py     moves bytes between a client and a command
-    channels.py    their WebSocket protocols, v5 and v4        spdy.py        SPDY/3.1 frames, pure
+    channels.py    their WebSocket protocols, v5 and v4        port_forward.py connections into pods, over
+    spdy.py        SPDY/3.1 frames, pure                       spdy_connection.py the streams of it
     logs.py        containerLogs                               log_reading.py the part of a log that is asked for, pure
 
 To see it: `C0w1 ss -ltnp`, `kubectl get --raw /api/v1/nodes/c0w1/proxy/pods`. A session costs a thread for 2 ms and

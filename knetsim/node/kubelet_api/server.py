@@ -18,6 +18,7 @@ from knetsim.node.kubelet_api.admission import admit
 from knetsim.node.kubelet_api.context import NODES, Nodes
 from knetsim.node.kubelet_api.logs import answer_logs
 from knetsim.node.kubelet_api.objects import answer_configz, answer_healthz, answer_pods
+from knetsim.node.kubelet_api.port_forward import answer_port_forward
 from knetsim.node.kubelet_api.streaming import answer_attach, answer_exec
 from knetsim.system.netns import netns_socket
 
@@ -99,6 +100,9 @@ def build_application(nodes: Nodes) -> web.Application:
         router.add_get(path, answer_attach)
         router.add_post(path, answer_attach)
     router.add_get("/containerLogs/{namespace}/{pod}/{container}", answer_logs)
+    for path in ("/portForward/{namespace}/{pod}", "/portForward/{namespace}/{pod}/{uid}"):
+        router.add_get(path, answer_port_forward)
+        router.add_post(path, answer_port_forward)
     router.add_get("/healthz", answer_healthz)
     for path in ("/pods", "/pods/", "/runningpods/", "/runningpods"):
         router.add_get(path, answer_pods)
