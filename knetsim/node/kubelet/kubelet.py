@@ -17,7 +17,7 @@ from knetsim.errors import Conflict, NotFound, NotReady, StoreUnavailable
 from knetsim.node.images import Images, NodeImages
 from knetsim.node.kubelet.access import ContainerAccess
 from knetsim.node.kubelet.actions import Actions
-from knetsim.node.kubelet.admission import check_admission
+from knetsim.node.kubelet.admission import reject_pod
 from knetsim.node.kubelet.containers import Surroundings
 from knetsim.node.kubelet.events import EventQueue
 from knetsim.node.kubelet.files import ClusterDns
@@ -31,7 +31,6 @@ from knetsim.node.kubelet.readiness import Awaited, is_finished
 from knetsim.node.kubelet.registration import Nodes, Registered
 from knetsim.node.kubelet.sandbox import PodSandbox
 from knetsim.node.kubelet.sources import StoreSources
-from knetsim.node.kubelet.status import rejected_status
 from knetsim.node.kubelet.volumes import PodVolumes
 from knetsim.system.container import Process
 from knetsim.system.container_watch import ContainerWatch
@@ -209,17 +208,10 @@ class Kubelet:
 
     def _reject(self, pod: Object) -> bool:
         """Have a pod fail that may not run here; whether it may not."""
-        rejection = check_admission(pod)
-        if rejection is None:
-            return False
-        status = rejected_status(pod.get("status") or {}, *rejection, self._wall())
-        try:
-            self._store.update_status({**pod, "status": status})
-        except (NotFound, Conflict):
-            return True  # another pod of that name, or none: the watch is about to say so
-        node = _node_of(pod)
-        self._events.put(lambda: self._recorder.record(pod, *rejection, type=WARNING, host=node))
-        return True
+        rejection, node = reject_pod(pod, self._store, self._wall()), _node_of(pod)
+        if rejection is not None:
+            self._events.put(lambda: self._recorder.record(pod, *rejection, type=WARNING, host=node))
+        return rejection is not None
 
     def _build_run(self, registered: Registered, pod: Object) -> PodRun:
         node, key = registered.worker.node, key_of(pod)

@@ -24,7 +24,7 @@ def test_a_name_that_the_kernel_cannot_take(lab: Lab) -> None:
 
 def test_a_pod_on_its_workers_network(lab: Lab) -> None:
     lab.put_pod(
-        shell("head -1 /etc/hosts; ls /sys/class/net; ip link set lo up && echo; echo $HOSTNAME; uname -n" + END),
+        shell("head -1 /etc/hosts; ls /sys/class/net; echo $HOSTNAME; uname -n" + END),
         {"name": "pause", "image": "pause"},
         hostNetwork=True,
     )
@@ -65,9 +65,12 @@ def test_a_sysctl_that_is_not_safe(lab: Lab) -> None:
 
 
 def test_containers_of_a_pod_share_memory_and_pods_do_not(lab: Lab) -> None:
-    lab.put_pod(shell("ipcmk -M 100 > /dev/null; echo end; sleep 1000", "one"), shell("sleep 1000", "two"))
+    lab.put_pod(
+        shell("ipcmk -M 100 > /dev/null; echo end; sleep 1000", "one", image="debian"),
+        shell("sleep 1000", "two", image="debian"),
+    )
     lab.wait_log("end\n", container="one")
-    lab.put_pod(shell("sleep 1000"), name="c2")
+    lab.put_pod(shell("sleep 1000", image="debian"), name="c2")
     lab.wait(lambda status: status.get("phase") == "Running", "c2")
     count = "ipcs -m | grep -c 0x || true"
     assert in_pod(lab, count, container="two") == "1\n"
@@ -105,9 +108,9 @@ def test_ports_of_the_worker_lead_to_pods(lab: Lab) -> None:
     run(["ip", "addr", "add", "10.1.1.1/32", "dev", "lo"], place=lab.worker_of().namespaces)
     run(["ip", "link", "set", "lo", "up"], place=lab.worker_of().namespaces)
     ports = [{"containerPort": 80, "hostPort": 8080, "protocol": "TCP"}]
-    lab.put_pod(shell(web_server("one"), ports=ports))
+    lab.put_pod(shell(web_server("one"), image="python", ports=ports))
     lab.wait_log("up\n")
-    lab.put_pod(shell("echo up; sleep 1000"), name="c2")
+    lab.put_pod(shell("echo up; sleep 1000", image="debian"), name="c2")
     lab.wait_log("up\n", "c2")
     assert ask(lab, "10.1.1.1:8080") == ["one", "11.16.0.1"] or ask(lab, "10.1.1.1:8080")[0] == "one"
     assert ask(lab, "127.0.0.1:8080") == ["one", "11.16.0.1"]
@@ -115,7 +118,7 @@ def test_ports_of_the_worker_lead_to_pods(lab: Lab) -> None:
     assert ask(lab, "10.1.1.1:8080", "c1") == ["one", "11.16.0.1"], "a pod that reaches itself"
     assert ask(lab, "10.1.1.1:8081") == ["refused"]
     only_here = [{"containerPort": 80, "hostPort": 8081, "hostIP": "127.0.0.1"}]
-    lab.put_pod(shell(web_server("three"), ports=only_here), name="c3")
+    lab.put_pod(shell(web_server("three"), image="python", ports=only_here), name="c3")
     lab.wait_log("up\n", "c3")
     assert ask(lab, "127.0.0.1:8081")[0] == "three"
     assert ask(lab, "10.1.1.1:8081") == ["refused"]
