@@ -108,7 +108,7 @@ def test_ports_of_the_worker_lead_to_pods(lab: Lab) -> None:
     run(["ip", "addr", "add", "10.1.1.1/32", "dev", "lo"], place=lab.worker_of().namespaces)
     run(["ip", "link", "set", "lo", "up"], place=lab.worker_of().namespaces)
     ports = [{"containerPort": 80, "hostPort": 8080, "protocol": "TCP"}]
-    lab.put_pod(shell(web_server("one"), image="python", ports=ports))
+    lab.put_pod(shell(web_server("one"), image="debian", ports=ports))
     lab.wait_log("up\n")
     lab.put_pod(shell("echo up; sleep 1000", image="debian"), name="c2")
     lab.wait_log("up\n", "c2")
@@ -118,7 +118,7 @@ def test_ports_of_the_worker_lead_to_pods(lab: Lab) -> None:
     assert ask(lab, "10.1.1.1:8080", "c1") == ["one", "11.16.0.1"], "a pod that reaches itself"
     assert ask(lab, "10.1.1.1:8081") == ["refused"]
     only_here = [{"containerPort": 80, "hostPort": 8081, "hostIP": "127.0.0.1"}]
-    lab.put_pod(shell(web_server("three"), image="python", ports=only_here), name="c3")
+    lab.put_pod(shell(web_server("three"), image="debian", ports=only_here), name="c3")
     lab.wait_log("up\n", "c3")
     assert ask(lab, "127.0.0.1:8081")[0] == "three"
     assert ask(lab, "10.1.1.1:8081") == ["refused"]
