@@ -218,6 +218,7 @@ class ServiceRules:
         with self._progress:
             changed = set(each.changed)
         again = each.kernel.apply(each.desired, changed)
+        each.kernel.forget_stale(port for key in changed for port in self._table.ports(key))
         with self._progress:
             each.changed -= changed
             each.applied_once, each.error = True, ""

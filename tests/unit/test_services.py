@@ -13,10 +13,12 @@ from knetsim.dataplane.services.counters import AddressCounter, BackendCounter, 
 from knetsim.dataplane.services.drift import compare_table
 from knetsim.dataplane.services.ports import Backend, ServicePlace, ServicePort
 from knetsim.dataplane.services.rules import build_service
+from knetsim.dataplane.services.stale import find_stale
 from knetsim.dataplane.services.table import Rules, build_changes, build_difference
 from knetsim.errors import ObjectError
 from knetsim.node.service_objects import read_service, service_of
 from knetsim.node.service_table import ServiceTable
+from knetsim.system.conntrack import End, Flow
 
 W1 = ServicePlace("c0w1", IPv4Address("10.1.1.1"), IPv4Network("11.0.0.0/8"), IPv4Network("100.64.0.0/16"), zone="a")
 W2 = ServicePlace("c0w2", IPv4Address("10.1.1.2"), IPv4Network("11.0.0.0/8"), IPv4Network("100.64.0.0/16"), zone="b")
@@ -206,6 +208,20 @@ def test_affinity_of_another_length_is_another_set() -> None:
     short, long = (build_service([build_port(backend("11.1.0.2"), affinity_seconds=each)], W1) for each in (10, 20))
     text = build_changes([build_difference(short, long)])
     assert text.index("delete set") < text.index("add set")
+
+
+def test_udp_flows_to_backends_that_are_gone_are_stale() -> None:
+    def flow(destination: str, port: int, answering: str) -> Flow:
+        return Flow(17, End(IPv4Address(destination), port), End(IPv4Address(answering), 8080), answering.encode())
+
+    gone, here = flow("100.64.0.9", 80, "11.1.0.9"), flow("100.64.0.9", 80, "11.1.0.2")
+    by_node, other = flow("10.1.1.1", 30080, "11.1.0.9"), flow("8.8.8.8", 53, "8.8.8.8")
+    ending = backend("11.1.0.2", ready=False, terminating=True)
+    flows = [gone, here, by_node, other]
+    assert find_stale(flows, [build_port(ending, protocol="udp", node_port=30080)]) == [gone, by_node]
+    assert find_stale(flows, [build_port(ending, node_port=30080)]) == [], "TCP"
+    dead = backend("11.1.0.2", ready=False, serving=False)
+    assert find_stale(flows, [build_port(dead, protocol="udp")]) == [], "nobody could take them over"
 
 
 # --- the table of a cluster -------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ ports are not here yet.
     choose.py  which backends a worker uses (pure)  table.py   the table, and changes of it  (pure)
     worker.py  one worker's kernel: one transaction per change   drift.py  was it changed by hand?
     host.py    bridged frames, a route             counters.py  connections per Service and backend
+    stale.py   UDP clients of backends that are gone (pure)    kube_proxy.py  the real one's configuration (pure)
 
 Commands: `C0w1 nft list table ip knetsim-services`, `C0w1 nft list map ip knetsim-services service-ips`,
 `C0w1 nft list chain ip knetsim-services service/default/kubernetes/tcp/443`, `knetsim status services`.

@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from knetsim.dataplane.services.drift import find_drift
-from knetsim.dataplane.services.ports import ServicePlace
+from knetsim.dataplane.services.ports import ServicePlace, ServicePort
+from knetsim.dataplane.services.stale import find_stale
 from knetsim.dataplane.services.table import Rules, build_changes, build_deletion, build_difference, build_table
 from knetsim.errors import KnetsimError
+from knetsim.system.conntrack import Conntrack
 from knetsim.system.netfilter import RuleGeneration
 from knetsim.system.netns import Namespaces
 from knetsim.system.nft import Nft
@@ -36,6 +38,7 @@ class WorkerServices:
         self._clock = clock
         self._nft = Nft(namespaces)
         self._generation = RuleGeneration(namespaces)
+        self._conntrack = Conntrack(namespaces)
         self._applied: dict[str, Rules] = {}
         self._retired: dict[str, float] = {}
         self._whole = True  # the next transaction makes the whole table
@@ -46,6 +49,7 @@ class WorkerServices:
         """Let go of sockets; the rules stay, as kube-proxy's do. Twice is once."""
         self._nft.close()
         self._generation.close()
+        self._conntrack.close()
 
     @property
     def nft(self) -> Nft:
@@ -71,6 +75,12 @@ class WorkerServices:
             self._whole = True
             raise
         return RETIRED_SECONDS if self._retired else None
+
+    def forget_stale(self, ports: Iterable[ServicePort]) -> None:
+        """After these ports' backends have changed: UDP clients of those that are gone are judged anew. KernelError."""
+        udp = [port for port in ports if port.protocol == "udp"]
+        if udp:
+            self._conntrack.forget(find_stale(self._conntrack.read(), udp))
 
     def find_drift(self) -> str:
         """What somebody has changed in the table, in words; the next `apply` makes it whole. Costs nothing when nobody

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from knetsim.dataplane.services.worker import RETIRED_SECONDS, WorkerServices
 from knetsim.errors import CommandError
 from knetsim.node.service_rules import ServiceRules, ServiceWorker
 from knetsim.system.netlink import delete_route
+from knetsim.system.netns import netns_socket
 from knetsim.system.nft import Nft
 from knetsim.system.sysctl import write_sysctl
 from knetsim.system.wait import wait_until
@@ -252,6 +254,30 @@ def test_objects_become_packets_on_every_host(lab: ServicesLab) -> None:
         assert {row.worker: row.services for row in rules.status()} == {"C0w1": 0, "C0w2": 0, "C0cp": 0}
         assert rules.problems() == {}
     assert told == []
+
+
+def test_a_udp_client_that_never_falls_silent_leaves_a_backend_that_is_gone(lab: ServicesLab) -> None:
+    objects, told = Objects(), []
+    client, first, second = lab.pod("c0", lab.w1), lab.serve("c1", lab.w1, "udp"), lab.serve("c2", lab.w2, "udp")
+    udp = service()
+    udp["spec"]["ports"][0]["protocol"] = "UDP"
+    objects.put(udp)
+    objects.put(_udp(endpoints(first)))
+    with agent(lab, objects, told) as rules, netns_socket(client.place, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        rules.wait_synced(SECONDS)
+        sock.settimeout(SECONDS)
+        sock.connect((str(VIP), 80))
+        for pods, answering in (([first], "c1"), ([first, second], "c1"), ([second], "c2")):
+            objects.put(now := _udp(endpoints(*pods)))
+            settle(rules, now)
+            sock.send(b"who?\n")
+            assert sock.recv(200).decode().split()[0] == answering
+    assert told == []
+
+
+def _udp(endpoint_slice: Any) -> Any:
+    endpoint_slice["ports"][0]["protocol"] = "UDP"
+    return endpoint_slice
 
 
 def test_many_changes_are_few_transactions(lab: ServicesLab) -> None:
