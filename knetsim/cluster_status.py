@@ -22,6 +22,7 @@ from knetsim.status import (
     PodNetworkState,
     PodState,
     ProblemState,
+    ServiceProblem,
     WorkerState,
 )
 from knetsim.system.netns import entered
@@ -53,6 +54,7 @@ def read_cluster(cluster: ClusterAssembly) -> ClusterState:
         "workers": [_read_worker(cluster, worker, pods, agents) for worker in cluster.workers],
         "pods": sorted(pods, key=lambda pod: (pod["namespace"], pod["name"])),
         "podNetwork": network,
+        "serviceProblems": _read_service_problems(cluster),
     }
 
 
@@ -114,6 +116,15 @@ def _read_agents(cluster: ClusterAssembly) -> list[AgentState]:
     ]
 
 
+def _read_service_problems(cluster: ClusterAssembly) -> list[ServiceProblem]:
+    if cluster.proxies is None:
+        return []
+    rules = cluster.proxies.rules
+    services = [(f"Service {cluster.name}/{key}", why) for key, why in sorted(rules.problems().items())]
+    workers = [(f"Services on {row.worker}", row.error) for row in rules.status() if row.error]
+    return [{"object": name, "what": what} for name, what in services + workers]
+
+
 def _read_pod(cluster: ClusterAssembly, pod: dict[str, Any]) -> PodState:
     metadata, status = pod["metadata"], pod.get("status") or {}
     node = pod["spec"].get("nodeName", "")
@@ -145,11 +156,7 @@ def find_problems(state: ClusterState) -> list[ProblemState]:
         for member in state["etcd"]["members"]
         if not member["healthy"]
     ]
-    host = names.control_plane_host(state["name"])
-    logs = f"see the logs in {names.host_directory(host)}"
-    problems += [
-        {**one, "hint": _WAITING if one["object"].startswith("Pod ") else logs} for one in state["controlPlaneProblems"]
-    ]
+    problems += _find_part_problems(state)
     for worker in state["workers"]:
         if not worker["ready"]:
             problems.append(
@@ -174,6 +181,17 @@ def find_problems(state: ClusterState) -> list[ProblemState]:
                     "hint": f"see {_log(agent['worker'], 'flannel')}",
                 }
             )
+    return problems
+
+
+def _find_part_problems(state: ClusterState) -> list[ProblemState]:
+    """Those of the control plane and of Services."""
+    logs = f"see the logs in {names.host_directory(names.control_plane_host(state['name']))}"
+    table = "see nft list table ip knetsim-services there"
+    found = [(one, _WAITING if one["object"].startswith("Pod ") else logs) for one in state["controlPlaneProblems"]]
+    services = [(one, table) for one in state["serviceProblems"]]
+    problems: list[ProblemState] = [{"object": one["object"], "what": one["what"], "hint": hint} for one, hint in found]
+    problems += [{"object": one["object"], "what": one["what"], "hint": hint} for one, hint in services]
     return problems
 
 

@@ -98,6 +98,13 @@ class ControlPlaneProblem(TypedDict):
     what: str
 
 
+class ServiceProblem(TypedDict):
+    """A Service, or a worker's rules of Services, that are not as they should be."""
+
+    object: str  # "Service C0/default/web", "Services on C0w1"
+    what: str
+
+
 class ClusterState(TypedDict):
     """A cluster."""
 
@@ -110,6 +117,7 @@ class ClusterState(TypedDict):
     workers: list[WorkerState]
     pods: list[PodState]
     podNetwork: PodNetworkState
+    serviceProblems: list[ServiceProblem]
 
 
 class SwitchState(TypedDict):
