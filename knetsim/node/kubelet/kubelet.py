@@ -15,7 +15,6 @@ from knetsim.api.objects import Object, key_of, make_key, name_of, namespace_of,
 from knetsim.api.store import Store
 from knetsim.errors import Conflict, NotFound, NotReady, StoreUnavailable
 from knetsim.node.images import Images, NodeImages
-from knetsim.node.kubelet.access import ContainerAccess
 from knetsim.node.kubelet.actions import Actions
 from knetsim.node.kubelet.admission import reject_pod
 from knetsim.node.kubelet.containers import Surroundings
@@ -292,13 +291,13 @@ class Kubelet:
     def exec_place(self, namespace: str, pod: str, container: str | None = None) -> Namespaces:
         """Where commands in a pod run, to be closed by the caller. NotFound when the pod or the container does not
         run."""
-        run, found = self._find(namespace, pod)
+        run, found = self.find(namespace, pod)
         return run.exec_place(found, container)
 
     def start_in_pod(self, namespace: str, pod: str, argv: Sequence[str], container: str | None = None) -> int:
         """Start a command that ends by itself or with the pod; its pid. Its output goes to `exec-N.log` in the pod's
         directory. NotFound, CommandError."""
-        run, found = self._find(namespace, pod)
+        run, found = self.find(namespace, pod)
         process = run.start_command(found, argv, container)
         pid = process.pid
         self._watch.add(process, Process.close)
@@ -306,25 +305,18 @@ class Kubelet:
 
     def log_path(self, namespace: str, pod: str, container: str | None = None, *, previous: bool = False) -> str:
         """The log of a container, of its present run or of the one before. NotFound."""
-        return self._find(namespace, pod)[0].log_path(container, previous=previous)
-
-    def find_container(self, namespace: str, pod: str, container: str, uid: str = "") -> ContainerAccess:
-        """A container of a pod that is or was here, for who comes by the kubelet's API. NotFound, also when the pod of
-        that name has another `uid` than is meant."""
-        run, found = self._find(namespace, pod)
-        if uid and run.uid != uid:
-            raise NotFound("pod does not exist")
-        return run.access(found, container)
-
-    def find_sandbox(self, namespace: str, pod: str) -> PodSandbox:
-        """A pod's place. NotFound."""
-        return self._find(namespace, pod)[0].sandbox
+        return self.find(namespace, pod)[0].log_path(container, previous=previous)
 
     def pods_on(self, node: str) -> list[Object]:
         """The pods that are bound to a Node."""
         return [pod for pod in self._pods.items() if _node_of(pod) == node]
 
-    def _find(self, namespace: str, name: str) -> tuple[PodRun, Object]:
+    def runs(self) -> list[PodRun]:
+        """The pods that are carried out now, and those that have ended here."""
+        return list(self._runs.values())
+
+    def find(self, namespace: str, name: str) -> tuple[PodRun, Object]:
+        """A pod that is or was carried out here, and its object. NotFound."""
         key = make_key(name, namespace)
         pod, run = self._pods.by_key(key), self._runs.get(key)
         if pod is None:

@@ -42,7 +42,10 @@ class Nodes:
         """The container that a request names, of a pod that has been begun. NotFound."""
         self.find_pod(request)
         path = request.match_info
-        return self.kubelet.find_container(path["namespace"], path["pod"], path["container"], path.get("uid", ""))
+        run, pod = self.kubelet.find(path["namespace"], path["pod"])
+        if run.uid != path.get("uid", run.uid):
+            raise NotFound("pod does not exist")
+        return run.access(pod, path["container"])
 
 
 NODES: web.AppKey[Nodes] = web.AppKey("nodes", Nodes)

@@ -55,7 +55,8 @@ async def answer_port_forward(request: web.Request) -> web.StreamResponse:
     nodes = request.app[NODES]
     try:
         pod = nodes.find_pod(request)
-        place = nodes.kubelet.find_sandbox(request.match_info["namespace"], request.match_info["pod"]).open_place()
+        run, _ = nodes.kubelet.find(request.match_info["namespace"], request.match_info["pod"])
+        place = run.sandbox.open_place()
     except NotFound as error:
         raise web.HTTPNotFound(text=error.what) from error
     try:
