@@ -12,6 +12,7 @@ import json
 import logging
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -36,6 +37,8 @@ _LIST_SECONDS = 30.0
 _STREAM_SECONDS = 600
 #: a stream without a byte for so many seconds has a server that hangs
 _SILENCE = 100.0
+#: a stream that lived for so many seconds was no failure
+_LASTING = 1.0
 
 
 class ObjectReader:
@@ -62,6 +65,7 @@ class HttpWatch:
         self._synced = False
         self._revision = ""  # "": list first
         self._lines: Iterator[bytes] | None = None
+        self._opened = 0.0
         self._pause = 0.0
 
     def __iter__(self) -> Iterator[Change]:
@@ -101,6 +105,8 @@ class HttpWatch:
             line = next(self._lines, None)
             if line is None:
                 self._lines = None  # the server ends every stream after a while
+                if time.monotonic() - self._opened < _LASTING:
+                    raise StoreUnavailable("the stream ended as soon as it began", self._what)
             else:
                 self._take(json.loads(line))
 
@@ -128,6 +134,7 @@ class HttpWatch:
         answer, pieces = self._channel.stream(path, _SILENCE)
         if not is_ok(answer):
             raise error_of(answer, self._what)
+        self._opened = time.monotonic()
         return split_lines(pieces)
 
     def _take(self, event: dict[str, Any]) -> None:
@@ -154,7 +161,8 @@ class HttpWatch:
         """The stream or the server is lost: resume, at once the first time, and then after longer and longer pauses."""
         self._lines = None
         self._channel.close()
-        level = logging.INFO if not self._pause else logging.WARNING
+        # A lost connection is nothing to tell; a server that is away is, once.
+        level = {0.0: logging.INFO, FIRST_PAUSE: logging.WARNING}.get(self._pause, logging.DEBUG)
         _log.log(level, "%s: %s; trying on", self._what, error)
         if self._closed.wait(self._pause):
             return
