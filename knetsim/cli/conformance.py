@@ -52,6 +52,7 @@ def conformance(
     """Run Kubernetes' own end-to-end suite, unmodified, against a simulation; 1 when a spec fails."""
     from knetsim.conformance.page import build_page
     from knetsim.conformance.plan import read_plan
+    from knetsim.system import signals
 
     if os.geteuid() != 0:
         raise MissingTool("conformance needs root", why="it makes network namespaces", hint="sudo ./utils/conformance")
@@ -60,7 +61,11 @@ def conformance(
     plan = read_plan()
     usual = plan.subset if subset else plan.groups
     left_out = () if focus else tuple(remark.specs for remark in plan.left_out)
-    results = _run(_build_selection(focus or usual, (*skip, *left_out), processes), name, cluster, Path(directory))
+    signals.raise_on_termination()
+    try:
+        results = _run(_build_selection(focus or usual, (*skip, *left_out), processes), name, cluster, Path(directory))
+    except signals.Terminated as request:
+        return 128 + request.number
     (Path(directory) / "results.json").write_text(json.dumps(results.to_json(), indent=1) + "\n")
     if page:
         Path(page).write_text(build_page(results, plan))
