@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 from knetsim.api.objects import Object
+from knetsim.system.netns import entered
 from knetsim.system.wait import wait_until
 from tests.kernel.node.conftest import DEADLINE, Lab, shell, state_of
 from tests.kernel.node.test_kubelet import in_pod
@@ -218,3 +219,13 @@ def test_the_machines_own_files_are_read_only(lab: Lab) -> None:
 def test_what_is_not_simulated_is_said(lab: Lab) -> None:
     lab.put_pod(mounted("true"), volumes=[{"name": "v", "nfs": {"server": "x", "path": "/"}}])
     assert lab.wait_event("FailedMount").endswith("knetsim's kubelet does not simulate volumes of type nfs")
+
+
+def test_secrets_are_never_on_a_disk(lab: Lab) -> None:
+    lab.put(secret(word="hush"))
+    volumes = [{"name": "v", "secret": {"secretName": "keys"}}]
+    lab.put_pod(mounted("grep ' /v ' /proc/mounts | cut -d ' ' -f 3; cat /v/word" + FOREVER), volumes=volumes)
+    assert lab.wait_log("up\n") == "tmpfs\nhushup\n"
+    lab.delete(grace_seconds=0)
+    with entered(lab.worker_of().namespaces), open("/proc/thread-self/mounts") as file:
+        assert "volumes/v" not in file.read()

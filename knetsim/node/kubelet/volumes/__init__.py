@@ -2,15 +2,14 @@
 
 Reality: the kubelet makes each volume in `/var/lib/kubelet/pods/UID/volumes/…` of its node before the pod's containers
 are created, and the runtime binds it into them; ConfigMaps, Secrets and tokens are looked at every minute or so. Ours:
-`volumes/NAME` in the pod's directory, seen at `/tmp/knetsim/C0w1/pods/default_c1/volumes/NAME`, which is memory; a
-change is seen by running containers at once, because the kubelet here is woken by the watch that told it.
+`volumes/NAME` in the pod's directory (`C0w1 ls /tmp/knetsim/C0w1/pods/default_c1/volumes/NAME`); a change is seen by
+running containers at once, because the kubelet here is woken by the watch that told it.
 
     payload.py    pure: files of configMap, secret, downwardAPI, projected     tokens.py     service-account tokens
     writer.py     files that change all at once                               host_tree.py  hostPath, a tree per worker
     ownership.py  fsGroup                                                     pod_volumes.py  all volumes of one pod
 
-How it differs: claims, CSI and network storage are not simulated, nor the cluster's trust bundles; a Secret lies in the
-same memory as everything else of the pod.
+How it differs: claims, CSI and network storage are not simulated, nor the cluster's trust bundles.
 """
 
 from __future__ import annotations

@@ -94,15 +94,19 @@ class PodVolumes:
         path = self._path(volume["name"])
         payload = build_payload(volume, Projection(pod, self._sources, self._tokens.get, _user_of_all(pod["spec"])))
         _make_directory(path)
-        for nested in _nested_mounts(pod["spec"], volume["name"]):
-            os.makedirs(f"{path}/{nested}", 0o755, exist_ok=True)
+        if _is_secret(volume):
+            rootfs.mount_memory(self._worker.namespaces, path, 0)  # no secret is ever on a disk
         group = _group(pod)
 
         def set_permissions() -> None:
             if group is not None:
                 give_to_group(path, group, read_only=True)
 
-        write_payload(path, payload, set_permissions)
+        with entered(self._worker.namespaces):  # where file systems in memory are seen
+            os.chmod(path, 0o777)
+            for nested in _nested_mounts(pod["spec"], volume["name"]):
+                os.makedirs(f"{path}/{nested}", 0o755, exist_ok=True)
+            write_payload(path, payload, set_permissions)
         self._made[volume["name"]] = HostSource(path, read_only=True)
 
     def _make_empty(self, pod: Object, volume: Mapping[str, Any]) -> None:
@@ -139,7 +143,7 @@ class PodVolumes:
     def remove(self) -> None:
         """Take everything away, but for what lies in the worker's own tree. Twice is once."""
         for volume in self._pod["spec"].get("volumes") or ():
-            if _memory_limit(volume) is not None:
+            if _memory_limit(volume) is not None or _is_secret(volume):
                 rootfs.unmount_memory(self._worker.namespaces, self._path(volume["name"]))
         shutil.rmtree(self._directory, ignore_errors=True)
         self._made.clear()
@@ -202,6 +206,13 @@ def _nested_mounts(spec: Mapping[str, Any], volume: str) -> Iterator[str]:
 def _containers(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for field in _CONTAINER_FIELDS:
         yield from spec.get(field) or ()
+
+
+def _is_secret(volume: Mapping[str, Any]) -> bool:
+    """Whether a volume is a Secret, or made from one or from a token among others."""
+    sources = (volume.get("projected") or {}).get("sources") or ()
+    held = any("secret" in source or "serviceAccountToken" in source for source in sources)
+    return held or volume.get("secret") is not None
 
 
 def _holds_token(volume: Mapping[str, Any]) -> bool:
