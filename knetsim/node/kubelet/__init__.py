@@ -7,15 +7,21 @@ process. A worker costs no thread and no process, a pod whose container is `paus
 process; a container with a `command` is a process of its own.
 
     lifecycle.py   pure: what containers have been through, what to do next, back-off
-    status.py      pure: `.status` as a real kubelet writes it
+    ending.py      pure: hook, SIGTERM, grace period, SIGKILL    not_simulated.py  pure: what of a spec is not carried out
+    status.py      pure: `.status` as a real kubelet writes it   container_status.py  pure: one container's part of it
+    capacity.py    what is taken of a worker, what still fits    admission.py  pure: what may not run at all
     commands.py    pure: program, arguments, environment         files.py  pure: /etc/hosts, /etc/resolv.conf
     node.py        pure: the Node and its Lease                  heartbeat.py  renewing Leases
     sandbox.py     a pod's network namespace, files, volumes     containers.py  one container, over all its runs
     pod.py         one pod: sync, end                            kubelet.py  all pods: keys in, `PodRun.sync` out
+    launch.py      what a container is started with              container_set.py  all containers of a pod
+    probes.py      startup, liveness, readiness                  hooks.py  postStart, preStop
+    actions.py     what both do: one event loop for all workers  http_get.py, grpc_health.py, dialing.py  how
+    intake.py      what a pod needs, put together                static_pods.py  manifests in a worker's folder
     events.py      Events, written by a thread of their own
 
-How it differs: no images yet (a program of this machine is run instead), no limits; what of a Pod's
-spec is not carried out is refused when it is written (api/pods.py). Commands that show it: `C0w1 ip netns`, `C0w1 ls
+How it differs: images name programs of this machine (node/images), limits are not enforced; what of a Pod's spec is
+not carried out is an Event and a line of `knetsim status` (not_simulated.py). Commands that show it: `C0w1 ip netns`, `C0w1 ls
 /tmp/knetsim/C0w1/pods/default_c1`, `C0e1 etcdctl get /registry/pods/default/c1`, `C0e1 etcdctl get
 /registry/leases/kube-node-lease/c0w1`.
 """

@@ -31,12 +31,9 @@ def check_admission(pod: Object) -> Rejection | None:
     return None
 
 
-def reject_pod(pod: Object, store: Store, now: float) -> Rejection | None:
-    """Write that a pod has failed, which may not run; why it may not, or None."""
-    rejection = check_admission(pod)
-    if rejection is not None:
-        try:
-            store.update_status({**pod, "status": rejected_status(pod.get("status") or {}, *rejection, now)})
-        except (NotFound, Conflict):
-            pass  # another pod of that name, or none: the watch is about to say so
-    return rejection
+def reject_pod(pod: Object, rejection: Rejection, store: Store, now: float) -> None:
+    """Write that a pod has failed, which may not run."""
+    try:
+        store.update_status({**pod, "status": rejected_status(pod.get("status") or {}, *rejection, now)})
+    except (NotFound, Conflict):
+        pass  # another pod of that name, or none: the watch is about to say so

@@ -99,6 +99,12 @@ class Heartbeat:
         """Cease to beat. Twice is once."""
         self._loop.stop()
 
+    def reached(self, node: str) -> bool:
+        """Whether the Node's worker reached the store at the last look."""
+        with self._lock:
+            beat = self._beats.get(node)
+            return beat is None or beat.reached
+
     def status(self) -> dict[str, Beat]:
         """What is known of each Node's heartbeat."""
         with self._lock:

@@ -14,25 +14,20 @@ from knetsim.api.loop import Clock, Loop
 from knetsim.api.objects import Object, key_of, make_key, name_of, namespace_of, uid_of
 from knetsim.api.store import Store
 from knetsim.errors import Conflict, NotFound, NotReady, StoreUnavailable
-from knetsim.node.images import Images, NodeImages
-from knetsim.node.kubelet.actions import Actions
-from knetsim.node.kubelet.admission import reject_pod
-from knetsim.node.kubelet.containers import Surroundings
-from knetsim.node.kubelet.events import EventQueue
+from knetsim.node.images import Images
 from knetsim.node.kubelet.files import ClusterDns
 from knetsim.node.kubelet.heartbeat import BEAT_SECONDS
-from knetsim.node.kubelet.host_ports import HostPorts
 from knetsim.node.kubelet.host_sandbox import HostSandbox
-from knetsim.node.kubelet.lifecycle import field_path
+from knetsim.node.kubelet.intake import Intake, Teller
 from knetsim.node.kubelet.node import KubeletWorker
+from knetsim.node.kubelet.not_simulated import NotSimulated
 from knetsim.node.kubelet.pod import PodRun, explain, revision_of
 from knetsim.node.kubelet.readiness import Awaited, is_finished
 from knetsim.node.kubelet.registration import Nodes, Registered
 from knetsim.node.kubelet.sandbox import PodSandbox
 from knetsim.node.kubelet.sources import StoreSources
-from knetsim.node.kubelet.volumes import PodVolumes
+from knetsim.node.kubelet.static_pods import StaticPods, hash_of
 from knetsim.system.container import Process
-from knetsim.system.container_watch import ContainerWatch
 from knetsim.system.limits import raise_open_files
 from knetsim.system.netns import Namespaces
 
@@ -85,21 +80,21 @@ class Kubelet:
         (or of the API server) that a worker must reach for its Node to be alive; none: it always is. Without `repair`
         what somebody changes by hand stays so."""
         self.cluster, self._store, self._pods = cluster, store, pods
-        self._images, self._node_images = images, dict[str, NodeImages]()
-        self._dns, self._wall, self._steady = dns, wall, steady
-        self._check_seconds = resync_seconds / 2 if repair else None
+        self._steady = steady
         raise_open_files()  # every pod holds two
         self._nodes = Nodes(store, members, beat_seconds, wall, steady)
         self._workers: dict[str, Registered] = {}
         self._runs: dict[str, PodRun] = {}
         self._lock, self._forgotten = Lock(), Condition()
         self._started = False
-        self._recorder, self._events = EventRecorder(store, COMPONENT, clock=wall), EventQueue()
-        self._watch, self._actions = ContainerWatch(), Actions()
+        self._teller = Teller(EventRecorder(store, COMPONENT, clock=wall))
         self._loop = self._build_loop(threads, resync_seconds)
-        self._host_ports: dict[str, HostPorts] = {}
-        self._sources = StoreSources(store, self._loop.add)
         self._bridges = self._build_bridge_loop(resync_seconds if repair else None)
+        self._static = StaticPods(store, pods, self._tell_node, wall)
+        sources, check = StoreSources(store, self._loop.add), resync_seconds / 2 if repair else None
+        self._intake = Intake(
+            cluster, store, self._nodes, images, dns, self._teller, sources, self._loop.add, wall, steady, check
+        )
 
     def _build_loop(self, threads: int, resync_seconds: float) -> Loop:
         return Loop(
@@ -136,26 +131,24 @@ class Kubelet:
             for registered in self._workers.values():
                 self._take_over(registered)
         self._pods.on_change(self._note)
-        self._events.start()
+        self._teller.queue.start()
         self._loop.start()
         self._bridges.start()
-        self._nodes.heartbeat.start()
+        self._nodes.start(self._look_at_pods)
+        self._static.start()
 
     def stop(self) -> None:
         """End all threads. Pods and their processes stay as they are, for a kubelet after this one or for the
         sandbox's end."""
         self._pods.forget(self._note)
-        self._nodes.heartbeat.stop()
+        self._static.stop()
+        self._nodes.stop()
         self._bridges.stop()
         self._loop.stop()
-        self._sources.stop()
-        self._actions.close()
-        self._watch.close()
-        self._events.stop()
+        self._intake.close()
+        self._teller.queue.stop()
         for run in self._runs.values():
             run.release()
-        for ports in self._host_ports.values():
-            ports.close()
 
     def look_at_clock(self) -> None:
         """The clocks have jumped: a test's do."""
@@ -169,9 +162,17 @@ class Kubelet:
             if self._started:
                 self._take_over(registered)
             self._workers[worker.node] = registered
+        self._static.add(worker.node, worker.place.directory, lambda: self._nodes.current(worker.node))
+        self._look_at_pods(worker.node)
+
+    def _look_at_pods(self, node: str) -> None:
+        """There is a reason to look at all pods of a node."""
         for pod in self._pods.items():
-            if _node_of(pod) == worker.node:
+            if _node_of(pod) == node:
                 self._loop.add(key_of(pod))
+        for key, run in list(self._runs.items()):
+            if run.sandbox.worker.node == node:
+                self._loop.add(key)
 
     # --- pods
 
@@ -186,63 +187,44 @@ class Kubelet:
 
     def _reconcile(self, key: str) -> float | None:
         pod, run = self._pods.by_key(key), self._runs.get(key)
+        if run is not None and not self._nodes.reaches(run.sandbox.worker.node):
+            return run.sync(pod or {}, online=False)  # its worker does not know what is stored
         if run is not None and (pod is None or uid_of(pod) != run.uid):
-            run.destroy()
-            self._forget(key)
-            run = None
-        registered = self._workers.get(_node_of(pod or {}))
-        if pod is None or registered is None:
+            if self._static.wants(key, run.digest):
+                if pod is None or hash_of(pod) != run.digest:
+                    return None  # its mirror is made anew
+                run.rebind(pod)
+            else:
+                run.destroy()
+                self._forget(key)
+                run = None
+        node = _node_of(pod or {})
+        registered = self._workers.get(node)
+        if pod is None or registered is None or not self._nodes.reaches(node):
+            return None
+        if pod["metadata"].get("deletionTimestamp") and (run is None or self._static.wants(key, hash_of(pod))):
+            self._delete_object(pod)
             return None
         if run is None:
-            if pod["metadata"].get("deletionTimestamp"):
-                self._delete_object(pod)
+            if is_finished(pod) or not self._intake.admit(pod, node):
                 return None
-            if is_finished(pod) or self._reject(pod):
-                return None
-            run = self._runs[key] = self._build_run(registered, pod)
+            run = self._runs[key] = self._intake.build(registered, pod)
+        return self._sync(run, pod, key)
+
+    def _sync(self, run: PodRun, pod: Object, key: str) -> float | None:
         again = run.sync(pod)
         if run.gone:
             self._forget(key)
+        elif run.over:
+            self._intake.release(key, run.sandbox.worker.node, ended=True)
         return again
-
-    def _reject(self, pod: Object) -> bool:
-        """Have a pod fail that may not run here; whether it may not."""
-        rejection, node = reject_pod(pod, self._store, self._wall()), _node_of(pod)
-        if rejection is not None:
-            self._events.put(lambda: self._recorder.record(pod, *rejection, type=WARNING, host=node))
-        return rejection is not None
-
-    def _build_run(self, registered: Registered, pod: Object) -> PodRun:
-        node, key = registered.worker.node, key_of(pod)
-
-        def tell(reason: str, message: str, kind: str, container: str) -> None:
-            path = field_path(pod["spec"], container) if container else ""
-            self._events.put(lambda: self._recorder.record(pod, reason, message, type=kind, host=node, field_path=path))
-
-        def build_volumes(directory: str) -> PodVolumes:
-            return PodVolumes(directory, worker.place, pod, sources, self._wall)
-
-        def warn(message: str) -> None:
-            tell("DNSConfigForming", message, WARNING, "")
-
-        sources, worker = self._sources.of_pod(key), registered.worker
-        images = self._node_images.setdefault(node, NodeImages(self._images, self._steady))
-        around = Surroundings(
-            self._watch, self._actions, self._wall, self._steady, tell, lambda: self._loop.add(key), sources, images
-        )
-        place = HostSandbox if pod["spec"].get("hostNetwork") else PodSandbox
-        ports = self._host_ports.setdefault(node, HostPorts(worker.place))
-        sandbox = place(worker, self.cluster, pod, self._dns, registered.resolv_conf, build_volumes, ports, warn)
-        return PodRun(pod, sandbox, around, self._store, self._check_seconds)
 
     def _take_over(self, registered: Registered) -> None:
         """Know the worker's pods that have an address, before any other gets one."""
         for pod in self._pods.items():
             address = (pod.get("status") or {}).get("podIP")
             if _node_of(pod) == registered.worker.node and address:
-                run = self._build_run(registered, pod)
-                run.restore(pod)
-                self._runs[key_of(pod)] = run
+                self._runs[key_of(pod)] = self._intake.take_over(registered, pod)
 
     def _delete_object(self, pod: Object) -> None:
         """A pod that is to end, and of which nothing is here."""
@@ -252,7 +234,7 @@ class Kubelet:
             pass  # it is gone already
 
     def _forget(self, key: str) -> None:
-        self._sources.forget(key)
+        self._intake.release(key, self._runs[key].sandbox.worker.node)
         with self._forgotten:
             del self._runs[key]
             self._forgotten.notify_all()
@@ -263,7 +245,7 @@ class Kubelet:
             _log.warning("pod %s: %s; trying again in %g s", key, explain(error), pause)
             return
         message = f"error syncing pod, trying again in {pause:g} s: {explain(error)}"
-        self._events.put(lambda: self._recorder.record(pod, "FailedSync", message, type=WARNING, host=_node_of(pod)))
+        self._teller.tell(pod, "FailedSync", message, WARNING, _node_of(pod))
 
     # --- what the pods of a worker share
 
@@ -275,7 +257,7 @@ class Kubelet:
         done = worker.network.ensure_bridge(worker.place)
         if done:
             self._tell_node(node, "NetworkRepaired", f"The pods' bridge was changed by hand: {'; '.join(done)}")
-        ports = self._host_ports.get(node)
+        ports = self._intake.host_ports.get(node)
         if ports and (again := ports.repair()):
             self._tell_node(node, "NetworkRepaired", f"The ports that lead to pods were changed by hand: {again}")
 
@@ -283,8 +265,7 @@ class Kubelet:
         self._tell_node(node, "FailedNetworkRepair", f"trying again in {pause:g} s: {explain(error)}")
 
     def _tell_node(self, node: str, reason: str, message: str) -> None:
-        involved = self._workers[node].node
-        self._events.put(lambda: self._recorder.record(involved, reason, message, type=WARNING, host=node))
+        self._teller.tell(self._workers[node].node, reason, message, WARNING, node)
 
     # --- questions
 
@@ -300,7 +281,7 @@ class Kubelet:
         run, found = self.find(namespace, pod)
         process = run.start_command(found, argv, container)
         pid = process.pid
-        self._watch.add(process, Process.close)
+        self._intake.watch.add(process, Process.close)
         return pid
 
     def log_path(self, namespace: str, pod: str, container: str | None = None, *, previous: bool = False) -> str:
@@ -324,6 +305,10 @@ class Kubelet:
         if run is None or run.uid != uid_of(pod):
             raise NotFound(f"pod {key} is not running", why=f"its phase is {(pod.get('status') or {}).get('phase')}")
         return run, pod
+
+    def not_simulated(self) -> list[tuple[str, NotSimulated]]:
+        """What of the pods' specs is not carried out, with the pods' keys; each pod has Events of it."""
+        return self._intake.not_simulated()
 
     def status(self) -> list[WorkerHealth]:
         """How each worker is, by name."""

@@ -28,11 +28,13 @@ from knetsim.node.kubelet.lifecycle import (
     Running,
     Terminated,
     Waiting,
+    all_containers,
     plan_containers,
     read_containers,
 )
 from knetsim.node.kubelet.readiness import is_finished
 from knetsim.node.kubelet.sandbox import PodSandbox
+from knetsim.node.kubelet.static_pods import hash_of
 from knetsim.node.kubelet.status import PodView, build_status
 from knetsim.node.kubelet.volumes import MountError
 from knetsim.system.container import Process
@@ -51,12 +53,14 @@ class PodRun:
     ) -> None:
         """`check_seconds` at least are between two looks at the pod's wiring; None: nobody looks."""
         self.uid, self.key, self.sandbox = uid_of(pod), (namespace_of(pod), name_of(pod)), sandbox
+        self.digest = hash_of(pod)  # of the manifest of a static pod
         self.gone = False  # its object has been deleted by us
         self.written = 0  # the revision of the status that was written last
         self._around, self._store, self._check_seconds = around, store, check_seconds
         self._status: Object | None = None
         self._since = around.wall()
         self._ip = ""
+        self._known, self._online = pod, True
         self._first: str = pod["spec"]["containers"][0]["name"]
         self._launcher = Launcher(sandbox, around.sources, around.images)
         self._containers = ContainerSet(pod, self._launcher, around)
@@ -92,8 +96,16 @@ class PodRun:
 
     # --- towards what the object says
 
-    def sync(self, pod: Object) -> float | None:
-        """Do what can be done now; the seconds until it is to be looked at again, if need be."""
+    def sync(self, pod: Object, *, online: bool = True) -> float | None:
+        """Do what can be done now; the seconds until it is to be looked at again, if need be.
+
+        While its worker is not `online`, it does not know what is stored: it goes on with what it knew, and tells
+        nothing.
+        """
+        self._online = online
+        if not online:
+            pod = self._known
+        self._known = pod
         self._containers.collect(pod)
         if pod["metadata"].get("deletionTimestamp"):
             return self._end(pod)
@@ -148,7 +160,7 @@ class PodRun:
     def _prepare_volumes(self, pod: Object) -> bool:
         """Make the pod's volumes, or have them show what they are made of by now. A pod that has its place already
         goes on with what was there before."""
-        looked_at = not all(self._launcher.holds(one) for one in read_containers(pod["spec"])[1])
+        looked_at = not all(self._launcher.holds(one) for one in all_containers(pod["spec"]))
         try:
             self.sandbox.volumes.prepare(pod, looked_at=looked_at)
         except MountError as error:
@@ -213,7 +225,7 @@ class PodRun:
         over = plan.finished and self._over
         view = PodView(containers, self._ip, host_ip, self._since, ready, terminal=over, failure=self._failure)
         status = build_status(pod, base, view, self._around.wall())
-        if status == base:
+        if status == base or not self._online:
             return
         try:
             written = self._store.update_status({**pod, "status": status})
@@ -247,6 +259,15 @@ class PodRun:
         self.sandbox.remove_files()
         self.delete_object(pod)
         return None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it will run any more."""
+        return self._over
+
+    def rebind(self, pod: Object) -> None:
+        """Another object stands for it: the mirror of a static pod was deleted and made anew."""
+        self.uid, self._known, self._status, self.written = uid_of(pod), pod, None, 0
 
     def delete_object(self, pod: Object) -> None:
         """The last step: nothing of the pod is left here."""

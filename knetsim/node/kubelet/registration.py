@@ -1,16 +1,20 @@
 """The Nodes of a cluster's workers: registered, their Leases renewed while their workers reach the store, their
 status kept.
 
-One writer per field: labels and spec that others wrote stay when a Node is registered again.
+One writer per field: labels and spec that others wrote stay when a Node is registered again. Whoever deletes a Node, or
+says that it is not ready while it is, sees it put right: the node life-cycle controller writes Unknown into a Node
+whose heartbeats it has missed, and only a kubelet writes True again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from knetsim.api.loop import Clock
+from knetsim.api.informer import Informer
+from knetsim.api.loop import Clock, Loop
 from knetsim.api.objects import Object, name_of
 from knetsim.api.store import Store
 from knetsim.errors import AlreadyExists, NotFound
@@ -22,6 +26,8 @@ from knetsim.system.reach import find_reachable
 #: a Node's status is written anew at least so often, as a kubelet does
 STATUS_SECONDS = 300.0
 _REACH_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -44,9 +50,53 @@ class Nodes:
         self._reach_seconds = min(_REACH_SECONDS, beat_seconds / 2)
         self._machine = Machine.read()
         self._registered: dict[str, Registered] = {}
+        self._regained: Callable[[str], None] = lambda node: None
         self.heartbeat = Heartbeat(
-            self._find_reachable, self.renew, self.write_status, every=beat_seconds, wall=wall, steady=steady
+            self._find_reachable, self.renew, self._regain, every=beat_seconds, wall=wall, steady=steady
         )
+        self._nodes = Informer(store, "Node")
+        self._loop = Loop("nodes", self._reconcile, self._note_failure, threads=1, clock=steady)
+
+    def start(self, regained: Callable[[str], None]) -> None:
+        """Begin to beat, and to look after the Nodes; `regained` is called with one whose worker reaches the store
+        again."""
+        self._regained = regained
+        self._nodes.on_change(lambda key, before, after: self._note(before or after or {}))
+        self._nodes.start()
+        self._loop.start()
+        self.heartbeat.start()
+
+    def stop(self) -> None:
+        """Leave the Nodes as they are. Twice is once."""
+        self.heartbeat.stop()
+        self._loop.stop()
+        self._nodes.stop()
+
+    def reaches(self, node: str) -> bool:
+        """Whether the worker reached the store at the last look."""
+        return self.heartbeat.reached(node)
+
+    def current(self, node: str) -> Object:
+        """The Node as it is stored."""
+        return self._nodes.by_key(node) or self._registered[node].node
+
+    def _note(self, node: Object) -> None:
+        if node and name_of(node) in self._registered:
+            self._loop.add(name_of(node))
+
+    def _reconcile(self, node: str) -> None:
+        """Put right what is stored of a Node."""
+        stored = self._nodes.by_key(node)
+        if not self.reaches(node) or (stored is not None and _is_ready(stored)):
+            return
+        self.write_status(node)
+
+    def _note_failure(self, node: str, error: Exception, pause: float) -> None:
+        _log.warning("the Node %s cannot be put right: %s; trying again in %g s", node, error, pause)
+
+    def _regain(self, node: str) -> None:
+        self.write_status(node)
+        self._regained(node)
 
     def register(self, worker: KubeletWorker) -> Registered:
         """Write a worker's Node, Ready, and its Lease, and beat for it from now on. Errors of the store."""
@@ -107,6 +157,11 @@ class Nodes:
             return set(nodes)
         places = {node: self._registered[node].worker.place.namespaces for node in nodes}
         return find_reachable(places, self._members, self._reach_seconds)
+
+
+def _is_ready(node: Object) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _merge(present: Object, node: Object) -> Object:

@@ -3,10 +3,13 @@ ends."""
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any
 
 import pytest
 
+from knetsim.api.informer import Informer
 from knetsim.api.objects import KINDS, Object, encode, storage_key
 from knetsim.system.wait import wait_until
 from tests.kernel.node.conftest import DEADLINE, Lab, shell, state_of
@@ -243,3 +246,84 @@ def test_back_off_is_told(lab: Lab) -> None:
     lab.create("c1", shell("exit 1"))
     uid = lab.get()["metadata"]["uid"]
     assert lab.wait_event("BackOff") == f"Back-off restarting failed container main in pod c1_default({uid})"
+
+
+# --- what a worker takes
+
+
+def test_a_pod_that_does_not_fit_is_rejected(lab: Lab) -> None:
+    greedy = {**shell(FOREVER), "resources": {"requests": {"cpu": "1000"}}}
+    lab.create("c1", greedy)
+    status = lab.wait(lambda status: status.get("phase") == "Failed")["status"]
+    assert status["reason"] == "OutOfcpu"
+    assert status["message"].startswith("Pod was rejected: Node didn't have enough resource: cpu, requested: 1000000")
+    assert lab.wait_event("OutOfcpu")
+    lab.delete("c1")
+    lab.create("c2", nodeSelector={"zone": "nowhere"})
+    assert lab.wait(lambda status: status.get("phase") == "Failed", "c2")["status"]["reason"] == "NodeAffinity"
+
+
+def test_room_is_free_again_when_a_pod_has_ended(lab: Lab) -> None:
+    half = {"resources": {"requests": {"memory": "600Gi"}}}
+    lab.kubelet._nodes._registered["c0w1"].node["status"]["allocatable"]["memory"] = "1000Gi"
+    lab.kubelet._nodes._nodes.by_key("c0w1")["status"]["allocatable"]["memory"] = "1000Gi"
+    lab.create("c1", shell("exit 0", **half), restartPolicy="Never")
+    lab.wait(lambda status: status.get("phase") == "Succeeded")
+    lab.run("c2", shell(FOREVER, **half))
+    lab.create("c3", shell(FOREVER, **half))
+    assert lab.wait(lambda status: status.get("phase") == "Failed", "c3")["status"]["reason"] == "OutOfmemory"
+
+
+def test_what_is_not_simulated_is_said(lab: Lab) -> None:
+    lab.run("c1", shell(FOREVER), hostPID=True)
+    message = lab.wait_event("NotSimulated")
+    assert message == "spec.hostPID is not simulated: containers see their own processes only"
+    assert [(key, one.field) for key, one in lab.kubelet.not_simulated()] == [("default/c1", "spec.hostPID")]
+    lab.delete()
+    assert lab.kubelet.not_simulated() == []
+
+
+# --- workers
+
+
+def test_a_node_that_somebody_deletes_or_marks_comes_back(lab: Lab) -> None:
+    uid = lab.store.delete("Node", "c0w1")["metadata"]["uid"]
+
+    def node() -> Object:
+        return next((one for one in lab.store.list("Node").items if one["metadata"]["name"] == "c0w1"), {})
+
+    wait_until("the Node", lambda: "" if node().get("metadata", {}).get("uid") not in (None, uid) else "it", DEADLINE)
+    marked = node()
+    for condition in marked["status"]["conditions"]:
+        condition["status"], condition["reason"] = "Unknown", "NodeStatusUnknown"
+    lab.store.update_status(marked)
+    wait_until(
+        "Ready",
+        lambda: "" if {one["status"] for one in node()["status"]["conditions"]} >= {"True"} else "True",
+        DEADLINE,
+    )
+
+
+def test_a_static_pod(lab: Lab) -> None:
+    folder = f"{lab.worker_of(1).directory}/manifests"
+    os.makedirs(folder)
+    path = f"{folder}/web.yaml"
+    with open(path, "w") as file:
+        json.dump(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": {"containers": [shell(FOREVER)]}},
+            file,
+        )
+    name = "web-c0w1"
+    lab.pods.wait_for(lambda pods: pods.get("default", name) is not None, DEADLINE, "the mirror")
+    lab.kubelet.wait_pods_ready(DEADLINE, [("default", name)])
+    started = lab.get(name)["status"]["containerStatuses"][0]["containerID"]
+    uid = lab.store.delete("Pod", name)["metadata"]["uid"]
+    lab.pods.wait_for(
+        lambda pods: (pods.get("default", name) or {"metadata": {"uid": uid}})["metadata"]["uid"] != uid,
+        DEADLINE,
+        "another",
+    )
+    lab.wait(ready, name)
+    assert lab.get(name)["status"]["containerStatuses"][0]["containerID"] == started, "the container did not notice"
+    os.unlink(path)
+    lab.pods.wait_for(lambda pods: pods.get("default", name) is None, DEADLINE, "its end")
