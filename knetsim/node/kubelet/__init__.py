@@ -7,7 +7,7 @@ process. A worker costs no thread and no process, a pod whose container is `paus
 process; a container with a `command` is a process of its own.
 
     lifecycle.py   pure: what containers have been through, what to do next, back-off
-    ending.py      pure: hook, SIGTERM, grace period, SIGKILL    not_simulated.py  pure: what of a spec is not carried out
+    ending.py      pure: hook, SIGTERM, grace period, SIGKILL    not_simulated.py  what of a spec is not carried out
     status.py      pure: `.status` as a real kubelet writes it   container_status.py  pure: one container's part of it
     capacity.py    what is taken of a worker, what still fits    admission.py  pure: what may not run at all
     commands.py    pure: program, arguments, environment         files.py  pure: /etc/hosts, /etc/resolv.conf
@@ -21,8 +21,8 @@ process; a container with a `command` is a process of its own.
     events.py      Events, written by a thread of their own
 
 How it differs: images name programs of this machine (node/images), limits are not enforced; what of a Pod's spec is
-not carried out is an Event and a line of `knetsim status` (not_simulated.py). Commands that show it: `C0w1 ip netns`, `C0w1 ls
-/tmp/knetsim/C0w1/pods/default_c1`, `C0e1 etcdctl get /registry/pods/default/c1`, `C0e1 etcdctl get
+not carried out is an Event and a line of `knetsim status` (not_simulated.py). Commands that show it: `C0w1 ip netns`,
+`C0w1 ls /tmp/knetsim/C0w1/pods/default_c1`, `C0e1 etcdctl get /registry/pods/default/c1`, `C0e1 etcdctl get
 /registry/leases/kube-node-lease/c0w1`.
 """
 

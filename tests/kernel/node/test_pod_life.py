@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from knetsim.api.informer import Informer
 from knetsim.api.objects import KINDS, Object, encode, storage_key
 from knetsim.system.wait import wait_until
 from tests.kernel.node.conftest import DEADLINE, Lab, shell, state_of
@@ -39,7 +38,7 @@ def web(path: str, kind: str = "readiness", **probe: Any) -> Object:
     get = {"path": path, "port": "http", "httpHeaders": [{"name": "X-Who", "value": "me"}]}
     return {
         "name": "main",
-        "image": "python",
+        "image": "debian",
         "command": ["python3", "-c", SERVER],
         "ports": [{"name": "http", "containerPort": 8080}],
         f"{kind}Probe": {"httpGet": get, **numbers},
