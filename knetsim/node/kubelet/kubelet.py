@@ -24,7 +24,6 @@ from knetsim.node.kubelet.not_simulated import NotSimulated
 from knetsim.node.kubelet.pod import PodRun, explain, revision_of
 from knetsim.node.kubelet.readiness import Awaited, is_finished
 from knetsim.node.kubelet.registration import Nodes, Registered
-from knetsim.node.kubelet.sandbox import PodSandbox
 from knetsim.node.kubelet.sources import StoreSources
 from knetsim.node.kubelet.static_pods import StaticPods, hash_of
 from knetsim.system.container import Process
