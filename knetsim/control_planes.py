@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -33,7 +34,7 @@ from knetsim.control.kubernetes.flags import (
 )
 from knetsim.control.kubernetes.plane import KubernetesControl
 from knetsim.control_choice import EMBEDDED, KUBERNETES
-from knetsim.errors import AlreadyExists, KnetsimError
+from knetsim.errors import AlreadyExists, KnetsimError, StoreUnavailable
 from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.kubelet_api import KubeletApi
@@ -44,6 +45,7 @@ from knetsim.system.relay import Relay
 
 READY_DEADLINE = 90.0
 _WRITERS = 8
+_ANSWER_SECONDS = 1.0
 _DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -176,9 +178,11 @@ class KubernetesPlane:
         self._store: HttpStore | None = None
         self._kubelets: KubeletApi | None = None
         self._host = parts.host
+        self._etcd: Etcd | None = None
 
     def start(self, etcd: Etcd) -> None:
         """See Plane."""
+        self._etcd = etcd
         self.control.prepare()
         path = [names.INSIDE_STATE, *_DIRECTORIES, str(TOOLS)]
         admin = str(self.control.plane.kubeconfig("admin"))
@@ -232,17 +236,34 @@ class KubernetesPlane:
         """See Plane."""
         store = self._store
         assert store is not None, "open_store was called"
-        if len(pods) == 1:
-            return [store.create(dict(pods[0]))]
-        with ThreadPoolExecutor(min(_WRITERS, len(pods) or 1), "write pods") as writers:
+        with self._explained(), ThreadPoolExecutor(min(_WRITERS, len(pods) or 1), "write pods") as writers:
             written = [writers.submit(store.create, dict(pod)) for pod in pods]
-        return [result.result() for result in written]
+            return [result.result() for result in written]
 
     def apply(self, obj: Object) -> str:
         """See Plane: server-side apply, in the words of `kubectl apply --server-side`."""
         assert self._store is not None, "open_store was called"
-        self._store.apply(obj)
+        with self._explained():
+            self._store.apply(obj)
         return "serverside-applied"
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """An API server that does not answer because its etcd does not is told so; it only says that it takes long."""
+        try:
+            yield
+        except StoreUnavailable as error:
+            assert self._etcd is not None, "start was called"
+            members = self._etcd.status(_ANSWER_SECONDS)
+            unwell = [member.name for member in members if member.error]
+            if len(unwell) * 2 < len(members):
+                raise
+            raise StoreUnavailable(
+                "the API server cannot write: its etcd has no majority",
+                error.where,
+                f"these members do not serve: {', '.join(unwell)}",
+                f"{len(members) // 2 + 1} of {len(members)} members must run and reach each other; nothing is lost",
+            ) from error
 
     def read_problems(self) -> list[tuple[str, str]]:
         """See Plane."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import knetsim
 from knetsim.cli.check import check_scenario
 from knetsim.control_choice import open_api_ports
-from knetsim.names import DNS_LABEL
+from knetsim.names import DNS_LABEL, INSIDE_STATE
 from knetsim.scenario import Scenario
 from knetsim.system import features, sandbox, signals
 from knetsim.system.sandbox import Sandbox
@@ -21,6 +22,7 @@ from knetsim.system.sandbox import Sandbox
 if TYPE_CHECKING:
     from knetsim.simulation import Simulation
 
+_LOG = "knetsim.log"
 #: sockets of the host that lead to the clusters' API servers
 _Ports = dict[str, socket.socket]
 
@@ -95,6 +97,9 @@ def _simulate(options: Options, scenario: Scenario, name: str, ready: Callable[[
     from knetsim.cli.progress import Progress
     from knetsim.simulation import Simulation
 
+    # what agents have to say belongs into a file, not between the lines of the prompt
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(filename=f"{INSIDE_STATE}/{_LOG}", level=logging.WARNING, format=form)
     with Progress() as progress:
         simulation = Simulation(scenario, name=name, progress=progress, repair=options.repair, listeners=ports)
         simulation.start()
@@ -127,9 +132,7 @@ def _answer_lines(simulation: Simulation) -> None:
 
 def _write_to_log() -> None:
     """What the engine still says goes to a file: the terminal belongs to somebody else now."""
-    from knetsim.names import INSIDE_STATE
-
-    log = os.open(f"{INSIDE_STATE}/knetsim.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = os.open(f"{INSIDE_STATE}/{_LOG}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     null = os.open(os.devnull, os.O_RDONLY)
     sys.stdout.flush()
     os.dup2(null, 0)
