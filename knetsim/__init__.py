@@ -17,6 +17,7 @@ A packet's way is the tuple `PATH` in knetsim/dataplane/__init__.py. They are pu
     where is etcd started?                knetsim/node/etcd.py
     where do objects get into etcd?       knetsim/api/etcd_store.py
     where does a pod come to life?        knetsim/node/kubelet
+    what does an image run?               knetsim/node/images
     where does it get its network?        knetsim/dataplane/pod
     where is VXLAN?                       knetsim/dataplane/overlay
     where are daemons kept running?       knetsim/system/daemon.py

@@ -44,8 +44,8 @@ _KUBELET = (
     "them; no probes, no init containers, no volumes but emptyDir: fields it cannot honour are refused"
 )
 _CONTAINERS = (
-    "mount and pid namespaces of their own, but no image: a container sees this machine's programs. Limits on memory "
-    "and CPU are not enforced"
+    "mount and pid namespaces of their own; an image is a program of this machine with the image's own files over the "
+    "machine's, as docs/images.md says. Limits on memory and CPU are not enforced"
 )
 _WORKER = "network, mount, UTS and IPC namespaces instead of a machine; CPU, memory and clock are shared"
 _UNDERLAY = "one kernel is all machines and switches; links have no delay and no speed limit"

@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,9 +88,10 @@ class Simulation:
         progress: Progress | None = None,
         repair: bool = True,
         listeners: Mapping[str, socket.socket] | None = None,
+        images: Sequence[Path] = (),
     ) -> None:
         """`listeners` are what `open_api_ports` made before the sandbox was entered; without them no port of the host
-        leads to the clusters' API servers."""
+        leads to the clusters' API servers. `images` are tables of the user's, beside those that are found anyway."""
         self.scenario = scenario
         self.name = name
         self.progress = progress or Silent()
@@ -102,8 +103,8 @@ class Simulation:
         self._manifests = read_all_manifests(scenario)
         self.net = Underlay()
         self.supervisor = Supervisor(self._daemon_ended)
-        images = Images(read_tables(find_user_tables()), Layers(names.IMAGE_LAYERS))
-        parts = ClusterParts(self.net, self.supervisor, self.progress, scenario, repair, dict(listeners or {}), images)
+        known = Images(read_tables(find_user_tables(images)), Layers(names.IMAGE_LAYERS))
+        parts = ClusterParts(self.net, self.supervisor, self.progress, scenario, repair, dict(listeners or {}), known)
         self.clusters = [Cluster(spec, parts) for spec in scenario.clusters]
 
     @classmethod

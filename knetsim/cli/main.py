@@ -74,12 +74,27 @@ def cli(ctx: click.Context, verbose: bool) -> None:
     envvar="KNETSIM_API_ADDRESS",
     help="Where this machine listens for kubectl, from port 6443 on (0.0.0.0: everywhere).",
 )
-def up(scenario: str, name: str | None, detach: bool, lines: tuple[str, ...], no_repair: bool, api_address: str) -> int:
+@click.option(
+    "--images",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A table of images of your own (docs/images.md). Repeatable.",
+)
+def up(
+    scenario: str,
+    name: str | None,
+    detach: bool,
+    lines: tuple[str, ...],
+    no_repair: bool,
+    api_address: str,
+    images: tuple[Path, ...],
+) -> int:
     """Start SCENARIO (a file, or the name of one that comes along) and open the mininet> prompt."""
     from knetsim.cli.up import Options, start
 
-    repair = not no_repair
-    return start(Options(_scenario_path(scenario), name, detach, lines, repair=repair, api_address=api_address))
+    path, repair = _scenario_path(scenario), not no_repair
+    return start(Options(path, name, detach, lines, repair=repair, api_address=api_address, images=images))
 
 
 def _scenario_path(word: str) -> Path:

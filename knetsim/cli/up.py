@@ -36,12 +36,16 @@ class Options:
     detach: bool = False
     lines: tuple[str, ...] = ()
     repair: bool = True
+    images: tuple[Path, ...] = ()
     api_address: str = "127.0.0.1"
 
 
 def start(options: Options) -> int:
     """Start the simulation and stay with it until its end, or, detached, until it is ready; the exit code."""
+    from knetsim.node.images import find_user_tables, read_tables
+
     scenario = check_scenario(options.scenario)
+    read_tables(find_user_tables(options.images))  # their mistakes are told before anything is changed
     features.require(_needed_features(scenario))
     if not options.detach:
         return _box(options, scenario, lambda: None).run()
@@ -101,7 +105,9 @@ def _simulate(options: Options, scenario: Scenario, name: str, ready: Callable[[
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(filename=f"{INSIDE_STATE}/{_LOG}", level=logging.WARNING, format=form)
     with Progress() as progress:
-        simulation = Simulation(scenario, name=name, progress=progress, repair=options.repair, listeners=ports)
+        simulation = Simulation(
+            scenario, name=name, progress=progress, repair=options.repair, listeners=ports, images=options.images
+        )
         simulation.start()
     if options.detach:
         print(f"{name} is ready; end it with: knetsim down --name {name}", flush=True)

@@ -164,6 +164,7 @@ def test_our_own_table_is_sound() -> None:
 def test_users_tables_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KNETSIM_IMAGES", raising=False)
+    monkeypatch.delenv("SUDO_USER", raising=False)
     assert find_user_tables() == []
     own = tmp_path / ".config/knetsim/images.md"
     own.parent.mkdir(parents=True)

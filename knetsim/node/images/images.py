@@ -45,11 +45,11 @@ def read_tables(paths: Iterable[Path] = ()) -> list[list[Row]]:
 
 def find_user_tables(named: Sequence[Path] = ()) -> list[Path]:
     """The users' tables: those that are named, then those of $KNETSIM_IMAGES (with : between them) or, without it, the
-    one in the user's configuration, if it is there."""
+    one in the configuration of the user, who may have called sudo, if it is there."""
     variable = os.environ.get(VARIABLE)
     if variable is not None:
         return [*named, *(Path(entry) for entry in variable.split(os.pathsep) if entry)]
-    own = Path(USER_TABLE).expanduser()
+    own = Path(os.path.expanduser(USER_TABLE.replace("~", f"~{os.environ.get('SUDO_USER', '')}")))
     return [*named, *([own] if own.is_file() else [])]
 
 
@@ -85,7 +85,7 @@ class Images:
             ERR_PULL,
             f'failed to resolve image "{reference}": no row of docs/images.md names it, and a simulation reaches no '
             f"registry; an image here is a program of this machine: add a row `| {asked} | PROGRAM |` to a table of "
-            f"your own, {USER_TABLE} or the file that ${VARIABLE} names (docs/images.md tells how)",
+            f"your own, {USER_TABLE} or `knetsim up --images FILE` (docs/images.md tells how)",
         )
 
     def _build(self, reference: Reference, row: Row) -> Image:

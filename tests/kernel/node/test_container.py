@@ -425,3 +425,20 @@ def test_without_overlayfs_the_root_is_read_only(deep_worker, tmp_path) -> None:
         assert "read-only (overlayfs" in caught.value.hint
     finally:
         pod.close()
+
+
+def test_without_overlayfs_an_image_shows_what_has_a_place(deep_worker, tmp_path) -> None:
+    pod = Pod(deep_worker, tmp_path)
+    layer, more = pod.directory / "layer", pod.directory / "more"
+    (layer / "usr/bin").mkdir(parents=True)
+    (layer / "etc").mkdir()
+    (layer / "etc/passwd").write_text("root:x:0:0:image:/root:/bin/sh\n")
+    try:
+        assert pod.output("cat /etc/passwd", layers=[str(layer)]) == "root:x:0:0:image:/root:/bin/sh"
+        more.mkdir()
+        (more / "not-there-before").touch()
+        with pytest.raises(CommandError) as caught:
+            pod.start("true", layers=[str(more)])
+        assert "the image's /not-there-before cannot be shown" in caught.value.output
+    finally:
+        pod.close()
