@@ -229,3 +229,12 @@ def test_secrets_are_never_on_a_disk(lab: Lab) -> None:
     lab.delete(grace_seconds=0)
     with entered(lab.worker_of().namespaces), open("/proc/thread-self/mounts") as file:
         assert "volumes/v" not in file.read()
+
+
+def test_variables_of_any_name_in_the_shell_of_kubernetes_tests(lab: Lab) -> None:
+    lab.put(config_map(**{"data-1": "x", "a.b": "y"}))
+    container = shell("env | sort; echo end", envFrom=[{"prefix": "p-", "configMapRef": {"name": "settings"}}])
+    lab.put_pod({**container, "image": "registry.k8s.io/e2e-test-images/busybox:1.37.0-1"})
+    log = lab.wait_log("end\n")
+    assert "p-data-1=x\n" in log
+    assert "p-a.b=y\n" in log
