@@ -10,9 +10,13 @@ process; a container with a `command` is a process of its own.
     ending.py      pure: hook, SIGTERM, grace period, SIGKILL    not_simulated.py  what of a spec is not carried out
     status.py      pure: `.status` as a real kubelet writes it   container_status.py  pure: one container's part of it
     capacity.py    what is taken of a worker, what still fits    admission.py  pure: what may not run at all
-    commands.py    pure: program, arguments, environment         files.py  pure: /etc/hosts, /etc/resolv.conf
+    commands.py    pure: program, arguments                      files.py  pure: /etc/hosts, /etc/resolv.conf
+    environment.py variables, with downward.py (what a pod knows of itself) and service_links.py   host_names.py  pure
+    sources.py     ConfigMaps, Secrets, Services, tokens         security.py  pure: user, capabilities, sysctls
+    volumes/       what volumes are made of, and kept up to date with
     node.py        pure: the Node and its Lease                  heartbeat.py  renewing Leases
-    sandbox.py     a pod's network namespace, files, volumes     containers.py  one container, over all its runs
+    sandbox.py     a pod's namespaces and files                  host_sandbox.py  the same on its worker's network
+    host_ports.py  ports of the worker that lead to its pods     containers.py  one container, over all its runs
     pod.py         one pod: sync, end                            kubelet.py  all pods: keys in, `PodRun.sync` out
     launch.py      what a container is started with              container_set.py  all containers of a pod
     probes.py      startup, liveness, readiness                  hooks.py  postStart, preStop
