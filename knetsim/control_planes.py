@@ -24,6 +24,7 @@ from knetsim.api.informer import Informer
 from knetsim.api.objects import Object, name_of, namespace_of
 from knetsim.api.store import Store
 from knetsim.control.embedded import EmbeddedControl, write_pods
+from knetsim.control.kubernetes.certificates import Credentials
 from knetsim.control.kubernetes.flags import (
     APISERVER,
     CONTROLLERS,
@@ -35,6 +36,7 @@ from knetsim.control.kubernetes.flags import (
 from knetsim.control.kubernetes.plane import KubernetesControl
 from knetsim.control_choice import EMBEDDED, KUBERNETES
 from knetsim.errors import AlreadyExists, KnetsimError, StoreUnavailable
+from knetsim.node import metrics_api
 from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.kubelet_api import KubeletApi
@@ -297,6 +299,16 @@ class KubernetesPlane:
         for worker in workers:
             pair = signed.issue_kubelet(worker.node, worker.address)
             self._kubelets.add_worker(worker, pair.certificate, pair.key)
+        self._serve_metrics(self._kubelets, signed)
+
+    def _serve_metrics(self, kubelets: KubeletApi, signed: Credentials) -> None:
+        """What `kubectl top` asks, by way of the API server."""
+        pair = signed.authority.issue_server("metrics-server", metrics_api.SERVER_NAME, (metrics_api.SERVER_NAME,))
+        tls = metrics_api.build_metrics_tls(pair.certificate, pair.key, signed.front_proxy_authority)
+        at = (metrics_api.ADDRESS, metrics_api.PORT)
+        kubelets.serve_beside(self._host.place, at, tls, metrics_api.build_metrics_application)
+        for obj in metrics_api.build_metrics_objects(signed.ca.read_bytes()):
+            self.apply(obj)
 
     def stop_kubelets(self) -> None:
         """See Plane."""

@@ -327,9 +327,10 @@ class PodRun:
             raise NotFound(f'container not found ("{name}")')
         return ContainerAccess(pod, name, container, self.sandbox, self._around.watch)
 
-    def accesses(self, pod: Object) -> list[ContainerAccess]:
-        """All of them."""
-        return [self.access(pod, name) for name in self._containers.names()]
+    def processes(self) -> dict[str, int]:
+        """The first process of each container that runs one."""
+        running = ((one.name, one.process) for one in self._containers)
+        return {name: process.pid for name, process in running if process is not None}
 
     def start_command(self, pod: Object, argv: Sequence[str], name: str | None = None) -> Process:
         """Start a command beside the pod's containers; its output goes to `exec-N.log` in the pod's directory."""

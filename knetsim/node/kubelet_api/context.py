@@ -11,6 +11,7 @@ from knetsim.api.objects import Object, name_of, namespace_of
 from knetsim.errors import NotFound
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.kubelet.access import ContainerAccess
+from knetsim.node.kubelet_api.usage import UsageWatch
 
 
 class Nodes:
@@ -19,6 +20,7 @@ class Nodes:
     def __init__(self, kubelet: Kubelet) -> None:
         self.kubelet = kubelet
         self.sessions: set[asyncio.Task[None]] = set()
+        self.usage = UsageWatch(kubelet, lambda: list(self._workers.values()))
         self._workers: dict[ssl.SSLContext, KubeletWorker] = {}
 
     def add(self, context: ssl.SSLContext, worker: KubeletWorker) -> None:
@@ -29,6 +31,10 @@ class Nodes:
         """To which worker a request came."""
         assert request.transport is not None, "a request that is answered has a connection"
         return self._workers[request.transport.get_extra_info("ssl_object").context]
+
+    def node_labels(self) -> dict[str, dict[str, str]]:
+        """The Nodes by name, with what a user says of them."""
+        return {one.node: {**one.labels, "kubernetes.io/hostname": one.node} for one in self._workers.values()}
 
     def find_pod(self, request: web.Request) -> Object:
         """The pod that a request names. NotFound, also when it is on another worker."""

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +19,9 @@ from knetsim.node.kubelet_api.context import NODES, Nodes
 from knetsim.node.kubelet_api.logs import answer_logs
 from knetsim.node.kubelet_api.objects import answer_configz, answer_healthz, answer_pods
 from knetsim.node.kubelet_api.port_forward import answer_port_forward
+from knetsim.node.kubelet_api.stats import answer_metrics, answer_resource_metrics, answer_summary
 from knetsim.node.kubelet_api.streaming import answer_attach, answer_exec
-from knetsim.system.netns import netns_socket
+from knetsim.system.netns import Namespaces, netns_socket
 
 PORT = 10250
 _BACKLOG = 512
@@ -37,7 +38,7 @@ class KubeletApi:
         self._nodes = Nodes(kubelet)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="kubelet api", daemon=True)
-        self._runner: web.AppRunner | None = None
+        self._runners: list[web.AppRunner] = []  # the kubelets' first
 
     def start(self) -> None:
         """Begin; without workers nothing listens yet."""
@@ -70,22 +71,46 @@ class KubeletApi:
     def _call(self, work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _open(self) -> None:
-        self._runner = web.AppRunner(
-            build_application(self._nodes), access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS
-        )
-        await self._runner.setup()
+    def serve_beside(
+        self,
+        host: Namespaces,
+        address: tuple[str, int],
+        context: ssl.SSLContext,
+        build: Callable[[Nodes], web.Application],
+    ) -> None:
+        """Serve something else that is known of the nodes, at an address of a host. KnetsimError when it is taken."""
+        listening = netns_socket(host, socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            self._call(self._listen(listening, context, build(self._nodes)))
+        except OSError as error:
+            listening.close()
+            raise KnetsimError(f"port {address[1]} cannot be listened on", host.name, str(error)) from error
 
-    async def _listen(self, listening: socket.socket, context: ssl.SSLContext) -> None:
-        assert self._runner is not None, "start comes first"
-        await web.SockSite(self._runner, listening, ssl_context=context, backlog=_BACKLOG).start()
+    async def _open(self) -> None:
+        self._runners.append(await _run(build_application(self._nodes)))
+
+    async def _listen(
+        self, listening: socket.socket, context: ssl.SSLContext, application: web.Application | None = None
+    ) -> None:
+        if application is not None:
+            self._runners.append(await _run(application))
+        runner = self._runners[-1 if application is not None else 0]
+        await web.SockSite(runner, listening, ssl_context=context, backlog=_BACKLOG).start()
 
     async def _close(self) -> None:
-        assert self._runner is not None, "start comes first"
         for task in self._nodes.sessions.copy():
             task.cancel()
-        await self._runner.cleanup()
+        for runner in self._runners:
+            await runner.cleanup()
         await self._loop.shutdown_default_executor()
+
+
+async def _run(application: web.Application) -> web.AppRunner:
+    runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=_STOP_SECONDS)
+    await runner.setup()
+    return runner
 
 
 def build_application(nodes: Nodes) -> web.Application:
@@ -107,6 +132,9 @@ def build_application(nodes: Nodes) -> web.Application:
     for path in ("/pods", "/pods/", "/runningpods/", "/runningpods"):
         router.add_get(path, answer_pods)
     router.add_get("/configz", answer_configz)
+    router.add_get("/stats/summary", answer_summary)
+    router.add_get("/metrics", answer_metrics)
+    router.add_get("/metrics/resource", answer_resource_metrics)
     return application
 
 
