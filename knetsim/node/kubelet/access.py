@@ -40,7 +40,7 @@ class ContainerAccess:
     @property
     def holds(self) -> bool:
         """Whether it runs without a process: it only holds the pod's network."""
-        return self.main_process is None and "running" in (self.status().get("state") or {})
+        return self.container.holding
 
     def is_current(self) -> bool:
         """Whether the pod is still there."""

@@ -299,6 +299,11 @@ class Container:
         self._probing = self._post_start = None
 
     @property
+    def holding(self) -> bool:
+        """Whether it runs without a process, as the pause container."""
+        return isinstance(self.state, Running) and self._spec is None
+
+    @property
     def running(self) -> bool:
         """Whether a process of it runs."""
         return self.process is not None

@@ -51,8 +51,11 @@ class Outlet:
 async def attach(remote: Remote, access: ContainerAccess, *, wanted: frozenset[Stream]) -> None:
     """Serve a client until the container has ended or the client is gone."""
     process = access.main_process
-    if process is None:  # it only holds the pod's network, and writes nothing
+    if process is None and access.holds:  # it only holds the pod's network, and writes nothing
         await first_of(_pass_over(remote), ping_on(remote))
+        return
+    if process is None:  # it has ended since it was asked for
+        await remote.finish(SUCCESS)
         return
     outlet = Outlet(asyncio.get_running_loop())
     if not access.watch.attach(process, outlet):
