@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import Any
 
@@ -20,6 +21,7 @@ from knetsim.status import (
     MemberState,
     OrphanState,
     PodNetworkState,
+    PodProblem,
     PodState,
     ProblemState,
     ServiceProblem,
@@ -55,6 +57,7 @@ def read_cluster(cluster: ClusterAssembly) -> ClusterState:
         "pods": sorted(pods, key=lambda pod: (pod["namespace"], pod["name"])),
         "podNetwork": network,
         "serviceProblems": _read_service_problems(cluster),
+        "podProblems": _read_pod_problems(cluster),
     }
 
 
@@ -125,6 +128,19 @@ def _read_service_problems(cluster: ClusterAssembly) -> list[ServiceProblem]:
     return [{"object": name, "what": what} for name, what in services + workers]
 
 
+def _read_pod_problems(cluster: ClusterAssembly) -> list[PodProblem]:
+    """What of pods' specs is not carried out: a line for each field, however many pods have it."""
+    found: dict[str, list[str]] = {}
+    for key, one in cluster.kubelet.not_simulated() if cluster.is_up() else ():
+        pods = found.setdefault(re.sub(r"\[\d+\]", "[]", str(one)), [])
+        if key not in pods:
+            pods.append(key)
+    return [
+        {"object": f"Pod {cluster.name}/{pods[0]}" + (f" and {len(pods) - 1} more" if pods[1:] else ""), "what": what}
+        for what, pods in sorted(found.items())
+    ]
+
+
 def _read_pod(cluster: ClusterAssembly, pod: dict[str, Any]) -> PodState:
     metadata, status = pod["metadata"], pod.get("status") or {}
     node = pod["spec"].get("nodeName", "")
@@ -192,6 +208,10 @@ def _find_part_problems(state: ClusterState) -> list[ProblemState]:
     services = [(one, table) for one in state["serviceProblems"]]
     problems: list[ProblemState] = [{"object": one["object"], "what": one["what"], "hint": hint} for one, hint in found]
     problems += [{"object": one["object"], "what": one["what"], "hint": hint} for one, hint in services]
+    problems += [
+        {"object": one["object"], "what": one["what"], "hint": "kubectl describe shows it as an Event"}
+        for one in state["podProblems"]
+    ]
     return problems
 
 

@@ -105,6 +105,13 @@ class ServiceProblem(TypedDict):
     what: str
 
 
+class PodProblem(TypedDict):
+    """Something of pods' specs that is not carried out."""
+
+    object: str  # "Pod C0/default/web", "Pod C0/default/web and 3 more"
+    what: str
+
+
 class ClusterState(TypedDict):
     """A cluster."""
 
@@ -118,6 +125,7 @@ class ClusterState(TypedDict):
     pods: list[PodState]
     podNetwork: PodNetworkState
     serviceProblems: list[ServiceProblem]
+    podProblems: list[PodProblem]
 
 
 class SwitchState(TypedDict):

@@ -131,7 +131,7 @@ def test_every_row_is_found(path: str) -> None:
 
 
 def test_huge_pages() -> None:
-    (found,) = find_not_simulated(pod({"name": "w", "resources": {"limits": {"hugepages-2Mi": "4Mi"}}}))
+    found = find_not_simulated(pod({"name": "w", "resources": {"limits": {"hugepages-2Mi": "4Mi"}}}))[-1]
     assert found.field == "spec.containers[0].resources.limits.hugepages-2Mi"
 
 
