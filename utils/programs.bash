@@ -39,10 +39,12 @@ program_hash() {
 
 # is_had: the program that was read last is there by all its names, built from these very files or taken from the user
 is_had() {
-    local one
+    local one linked=''
     for one in "${names[@]}"; do
-        is_given "$one" || { is_link "$one" && { is_given "$program" || is_built; }; } || return 1
+        if is_given "$one"; then continue; fi
+        is_link "$one" && linked=1 || return 1
     done
+    [[ -z $linked ]] || is_given "$program" || is_built
 }
 
 read_stamp() { [[ -x $TOOLS/bin/$1 && -f $TOOLS/stamps/$1 ]] && say "$(<"$TOOLS/stamps/$1")"; }
