@@ -1,6 +1,6 @@
 # knetsim as an image:
 #   docker build -t knetsim -f ./Dockerfile .
-#   docker run -it --privileged --rm knetsim
+#   docker run -it --privileged --rm -p 127.0.0.1:6443-6444:6443-6444 knetsim
 #   docker run --privileged --rm knetsim up default --exec 'C0w1 ip route'
 #
 # utils/setup makes it, as it does on a machine; there is no second way. Behind a proxy that needs a certificate of its
@@ -26,5 +26,8 @@ RUN ./utils/setup --quick && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
 COPY --from=programs /opt/knetsim/.tools/ .tools/
 COPY . .
 RUN .venv/bin/python -m compileall -q knetsim
+# Ports that are published arrive at the container's own address, not at its loopback.
+ENV KNETSIM_API_ADDRESS=0.0.0.0
+EXPOSE 6443 6444
 ENTRYPOINT ["/opt/knetsim/utils/knetsim"]
 CMD ["up"]
