@@ -58,6 +58,9 @@ def build_etcd_argv(
         "--auto-compaction-mode=periodic",
         "--auto-compaction-retention=30m",
         "--max-wals=2",
+        # As kubeadm sets it: while nothing of a kind changes, the API server's cache of it still learns how far the
+        # store is, and need not refuse a client that has seen a later revision elsewhere.
+        "--experimental-watch-progress-notify-interval=5s",
         "--unsafe-no-fsync",
         # All members advancing their first election at once split the votes, and the next one is a second later: the
         # first
