@@ -111,6 +111,8 @@ def build_report(results: Results, directory: str) -> list[Table | Line]:
     parts: list[Table | Line] = [
         Table(("GROUP", "PASSED", "FAILED", "SKIPPED"), groups, numbers=("PASSED", "FAILED", "SKIPPED"))
     ]
+    late: list[Row] = [[spec.short_name, str(spec.attempts), spec.where] for spec in results.passed_late()]
+    parts += [Line(), Table(("PASSED LATE", "ATTEMPT", "WHERE"), late, wraps=("PASSED LATE",))] if late else []
     parts += _list("SKIPPED", "WHY", results.select("skipped"))
     parts += _list("FAILED", "ERROR", results.select("failed"))
     passed, failed = results.count("passed"), results.count("failed")

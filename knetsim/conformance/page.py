@@ -15,7 +15,7 @@ def build_page(results: Results, plan: Plan) -> str:
     passed, failed = results.count("passed"), results.count("failed")
     verdict = (
         f"**{passed} passed, {failed} failed: {results.share_passed():.1%}** of those that ran to an end; "
-        f"{results.count('skipped')} skipped themselves."
+        f"{results.count('skipped')} skipped themselves, {len(results.passed_late())} passed at a second attempt."
     )
     parts = [
         "# Conformance",
@@ -28,7 +28,7 @@ def build_page(results: Results, plan: Plan) -> str:
         "## Left out and skipped",
         _table(("specs", "why"), _skipped_rows(results, plan)),
         "## Passed",
-        "\n".join(f"- {_code(spec.short_name)} {spec.seconds:g} s" for spec in results.select("passed")) or "None.",
+        "\n".join(map(_passed_line, results.select("passed"))) or "None.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -63,6 +63,11 @@ def _failures(specs: Sequence[Spec], plan: Plan) -> str:
 def _skipped_rows(results: Results, plan: Plan) -> list[tuple[str, str]]:
     left_out = [(_code(remark.specs), remark.reason) for remark in plan.left_out]
     return left_out + [(spec.short_name, spec.error) for spec in results.select("skipped")]
+
+
+def _passed_line(spec: Spec) -> str:
+    late = f", attempt {spec.attempts}" if spec.attempts > 1 else ""
+    return f"- {_code(spec.short_name)} {spec.seconds:g} s{late}"
 
 
 def _code(text: str) -> str:

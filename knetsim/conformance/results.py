@@ -33,6 +33,8 @@ class Spec:
     seconds: float
     error: str
     where: str
+    hierarchy: tuple[str, ...] = ()
+    attempts: int = 1
 
     @property
     def short_name(self) -> str:
@@ -43,8 +45,6 @@ class Spec:
     def group(self) -> str:
         """`[sig-apps] Deployment`: the special interest group and what it describes first."""
         return self.hierarchy[0] if self.hierarchy else self.name
-
-    hierarchy: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,10 @@ class Results:
     def select(self, state: State) -> list[Spec]:
         """Those that ended so, in the order of their names."""
         return sorted((spec for spec in self.specs if spec.state == state), key=lambda spec: spec.name)
+
+    def passed_late(self) -> list[Spec]:
+        """Those that passed, but not at the first attempt."""
+        return [spec for spec in self.select("passed") if spec.attempts > 1]
 
     def groups(self) -> dict[str, Counter[State]]:
         """How the specs of each group ended, in the order of the groups' names."""
@@ -124,6 +128,7 @@ def _read_spec(entry: Mapping[str, Any]) -> Spec:
         error="" if state == "passed" else first_line(failure.get("Message", "")),
         where=f"{_short_path(place.get('FileName', ''))}:{place.get('LineNumber', 0)}",
         hierarchy=hierarchy,
+        attempts=max(entry.get("NumAttempts", 1), 1),
     )
 
 

@@ -22,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 JOB = "k8s.io/kubernetes@v1.36.3/test/e2e/apps/job.go"
 
 
-def entry(state: str, *texts: str, message: str = "", ended: bool = True, kind: str = "It") -> dict[str, Any]:
+def entry(
+    state: str, *texts: str, message: str = "", ended: bool = True, kind: str = "It", attempts: int = 1
+) -> dict[str, Any]:
     """A spec in Ginkgo's report."""
     failure = {"Failure": {"Message": message, "Location": {"FileName": JOB, "LineNumber": 12}}} if message else {}
     return {
@@ -33,6 +35,7 @@ def entry(state: str, *texts: str, message: str = "", ended: bool = True, kind: 
         "State": state,
         "EndTime": "2026-11-21T13:28:57Z" if ended else "0001-01-01T00:00:00Z",
         "RunTime": 1_540_000_000,
+        "NumAttempts": attempts,
         **failure,
     }
 
@@ -96,7 +99,15 @@ def test_the_suites_command_line() -> None:
     own, suites = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
     assert own[0] == "/t/ginkgo"
     assert own[-1] == "/t/e2e.test"
-    assert {"--procs=3", "--focus=a", "--focus=b", "--skip=c", "--output-dir=/out", "--keep-going"} <= set(own)
+    assert {
+        "--procs=3",
+        "--focus=a",
+        "--focus=b",
+        "--skip=c",
+        "--output-dir=/out",
+        "--keep-going",
+        "--flake-attempts=2",
+    } <= set(own)
     assert {"--kubeconfig=/admin.conf", "--kubectl-path=/t/kubectl", "--provider=skeleton"} <= set(suites)
 
 
@@ -137,6 +148,16 @@ def test_the_page_has_a_reason_for_each_failure() -> None:
     assert "| `Aggregator` | no image |" in page
     assert "| [sig-node] Pods should not run | only on Windows |" in page
     assert "- `[sig-apps] Job should run` 1.5 s" in page
+
+
+def test_who_passed_at_a_second_attempt_only_is_said() -> None:
+    results = results_of(entry("passed", "[sig-apps] Job", "runs", attempts=2), *MIXED)
+    file = io.StringIO()
+    print_parts(build_report(results, "/out"), file)
+    assert re.search(r"^\[sig-apps\] Job runs +2 ", file.getvalue(), re.MULTILINE)
+    page = build_page(results, Plan((), (), (), ()))
+    assert "1 passed at a second attempt." in page
+    assert "- `[sig-apps] Job runs` 1.5 s, attempt 2" in page
 
 
 def test_the_plan_that_comes_along() -> None:
