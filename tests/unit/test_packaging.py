@@ -75,3 +75,11 @@ def read_names(description: Path) -> list[str]:
         return []
     listed = re.search(r"^names=\((.*)\)", text, re.MULTILINE)
     return listed[1].split() if listed else [description.stem]
+
+
+def test_what_knetsim_links_to_is_part_of_the_image() -> None:
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    targets = {path.resolve() for path in (ROOT / "knetsim").rglob("*") if path.is_symlink()}
+    own = {target.relative_to(ROOT).as_posix() for target in targets if target.is_relative_to(ROOT)}
+    assert "docs/images.md" in own
+    assert {target for target in own if not target.startswith("knetsim/")} <= kept
