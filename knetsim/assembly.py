@@ -7,7 +7,7 @@ this order.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -16,6 +16,7 @@ from knetsim import names
 from knetsim.api.etcd import Etcd
 from knetsim.api.events import WARNING, EventRecorder
 from knetsim.api.informer import Informer
+from knetsim.api.objects import Object
 from knetsim.api.store import Store
 from knetsim.control_choice import KUBERNETES, choose_control_plane
 from knetsim.control_planes import EmbeddedPlane, KubernetesParts, KubernetesPlane, Plane
@@ -26,7 +27,16 @@ from knetsim.node.etcd import CLIENT_PORT, EtcdMember, client_url, read_health
 from knetsim.node.images import Images
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.kubelet.events import EventQueue
-from knetsim.node.pod_network import NATIVE, PodNetworkAgents, Programs, WorkerNetwork, build_config, choose_parts
+from knetsim.node.not_enforced import REASON, NotEnforced
+from knetsim.node.pod_network import (
+    NATIVE,
+    PodNetworkAgents,
+    WorkerNetwork,
+    build_config,
+    choose_parts,
+    explain_choice,
+    find_programs,
+)
 from knetsim.node.service_proxy import (
     EMULATOR,
     KUBE_PROXY,
@@ -36,17 +46,16 @@ from knetsim.node.service_proxy import (
     build_proxied_host,
 )
 from knetsim.node.worker import Worker
+from knetsim.rollout import wait_rolled_out, write_manifests
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
 from knetsim.status import ControlPlaneProblem, DaemonState
 from knetsim.system.daemon import Daemon, Supervisor
-from knetsim.system.programs import PLUGIN_DIRECTORIES, find_plugin, find_program, require_program
+from knetsim.system.programs import find_program, require_program
 from knetsim.system.wait import wait_until
 
 ETCD_DEADLINE = 60.0
 NETWORK_DEADLINE = 90.0
 PODS_DEADLINE = 180.0
-#: the chain of `cni: plugins`
-CNI_CHAIN = ("flannel", "bridge", "host-local")
 
 
 T = TypeVar("T")
@@ -94,6 +103,7 @@ class ClusterAssembly:
         self._store: Store | None = None
         self._events: EventRecorder | None = None
         self._event_queue = EventQueue()
+        self.not_enforced: NotEnforced | None = None
         self._kubelet: Kubelet | None = None
 
     @property
@@ -245,6 +255,8 @@ class ClusterAssembly:
         progress.done(self.name, f"control plane: {plane.explain()}")
         self._events = EventRecorder(self._store, "knetsim")
         self._event_queue.start()
+        self.not_enforced = NotEnforced(self._store, self._tell_not_enforced)
+        self.not_enforced.start()
         self.nodes, self.pods = Informer(self._store, "Node"), Informer(self._store, "Pod")
         for informer in (self.nodes, self.pods):
             informer.start()
@@ -336,12 +348,10 @@ class ClusterAssembly:
         if not manifests:
             return
         progress.step(self.name, f"{len(manifests)} objects of the manifests")
-        for manifest in manifests:
-            if manifest.object["kind"] != "Pod":
-                self.store.create(manifest.object)
-        self.plane.write_pods([manifest.object for manifest in manifests if manifest.object["kind"] == "Pod"])
-        pods = sum(manifest.object["kind"] == "Pod" for manifest in manifests)
+        workloads = write_manifests(self.plane, manifests)
+        wait_rolled_out(self.plane, workloads, PODS_DEADLINE)
         self.kubelet.wait_pods_ready(PODS_DEADLINE)
+        pods = len(self._up(self.pods))
         progress.done(self.name, f"{pods} pod{'s' if pods != 1 else ''} ready")
 
     def stop(self) -> None:
@@ -354,6 +364,8 @@ class ClusterAssembly:
             self.proxies.stop()
         if self.network is not None:
             self.network.stop()
+        if self.not_enforced is not None:
+            self.not_enforced.stop()
         self._event_queue.stop()
         for informer in (self.nodes, self.pods):
             if informer is not None:
@@ -373,25 +385,14 @@ class ClusterAssembly:
         program = daemon.spec.name.partition("/")[2]
         self._record(host, "DaemonEnded", f"{program} ended ({daemon.last_exit}); it is started again")
 
+    def _tell_not_enforced(self, obj: Object, message: str) -> None:
+        events = self._events
+        if events is not None:
+            self._event_queue.put(lambda: events.record(obj, REASON, message, type=WARNING))
+
     def _record(self, host: str, reason: str, message: str) -> None:
         events = self._events
         if events is not None:  # before there is a store to tell it to, the status shows it
             involved = {"kind": "Node", "apiVersion": "v1", "metadata": {"name": names.node_name(host)}}
             # not by this thread, which may be the one that is to start etcd again
             self._event_queue.put(lambda: events.record(involved, reason, message, type=WARNING))
-
-
-def find_programs() -> Programs:
-    """The real parts of a pod network that are installed here."""
-    whole = all(find_plugin(name) is not None for name in CNI_CHAIN)
-    return Programs(find_program("flanneld"), PLUGIN_DIRECTORIES if whole else ())
-
-
-def explain_choice(networks: Iterable[WorkerNetwork]) -> str:
-    """`3 workers with flanneld, CNI plugins` or, mixed, each count."""
-    counts: dict[str, int] = {}
-    for network in networks:
-        cni = "CNI plugins" if network.cni == "plugins" else "native wiring"
-        words = f"{network.agent}, {cni}" if network.agent == "flanneld" else f"the {network.agent} agent, {cni}"
-        counts[words] = counts.get(words, 0) + 1
-    return "; ".join(f"{count} worker{'s' if count > 1 else ''} with {words}" for words, count in counts.items())

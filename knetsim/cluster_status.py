@@ -129,13 +129,15 @@ def _read_service_problems(cluster: ClusterAssembly) -> list[ServiceProblem]:
 
 
 def _read_pod_problems(cluster: ClusterAssembly) -> list[PodProblem]:
-    """What of pods' specs is not carried out: a line for each field, however many pods have it."""
+    """What is not carried out, of pods' specs a line for each field, however many pods have it."""
     found: dict[str, list[str]] = {}
     for key, one in cluster.kubelet.not_simulated() if cluster.is_up() else ():
         pods = found.setdefault(re.sub(r"\[\d+\]", "[]", str(one)), [])
         if key not in pods:
             pods.append(key)
-    return [
+    ignored = cluster.not_enforced.problems() if cluster.not_enforced else []
+    problems: list[PodProblem] = [{"object": name, "what": what} for name, what in ignored]
+    return problems + [
         {"object": f"Pod {cluster.name}/{pods[0]}" + (f" and {len(pods) - 1} more" if pods[1:] else ""), "what": what}
         for what, pods in sorted(found.items())
     ]

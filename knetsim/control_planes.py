@@ -77,6 +77,9 @@ class Plane(Protocol):
     def apply(self, obj: Object) -> str:
         """Create an object, or make it as `obj` says: `created`, `configured` … Errors of the store."""
 
+    def read(self, obj: Object) -> Object:
+        """An object of any kind as it is stored. NotFound."""
+
     def read_problems(self) -> list[tuple[str, str]]:
         """What is not as it should be: (object, in words)."""
 
@@ -139,6 +142,11 @@ class EmbeddedPlane:
             before = self._store.get(obj["kind"], name_of(obj), namespace_of(obj) or None)
             return "unchanged" if self._store.update(obj) == before else "configured"
         return "created"
+
+    def read(self, obj: Object) -> Object:
+        """See Plane."""
+        assert self._store is not None, "start was called"
+        return self._store.get(obj["kind"], name_of(obj), namespace_of(obj) or None)
 
     def read_problems(self) -> list[tuple[str, str]]:
         """See Plane."""
@@ -248,6 +256,11 @@ class KubernetesPlane:
         with self._explained():
             self._store.apply(obj)
         return "serverside-applied"
+
+    def read(self, obj: Object) -> Object:
+        """See Plane."""
+        assert self._store is not None, "open_store was called"
+        return self._store.read(obj)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -40,8 +40,9 @@ _CONTROL_PLANE = (
     "spread are refused; pods of a worker that died are not moved"
 )
 _KUBELET = (
-    "one process serves all workers. Pods, restarts, graceful deletion, status, Events and Leases as Kubernetes has "
-    "them; no probes, no init containers, no volumes but emptyDir: fields it cannot honour are refused"
+    "one process serves all workers: pods, probes, hooks, volumes, status, Events, Leases and the HTTP API behind "
+    "kubectl's exec, logs, port-forward and top. What it cannot carry out is an Event on the pod and a problem of the "
+    "status"
 )
 _CONTAINERS = (
     "mount and pid namespaces of their own; an image is a program of this machine with the image's own files over the "
@@ -72,8 +73,13 @@ PARTS: tuple[Part, ...] = (
     Part("kube-proxy", "kube-proxy", "real", "it leaves connection tracking's limits alone: they are the kernel's"),
     Part("kube-proxy", "emulator", "embedded", _EMULATOR),
     Part("cluster DNS", "", "absent", "not yet: no names for pods and Services"),
-    Part("NetworkPolicy", "", "absent", "not yet: NetworkPolicies are refused"),
-    Part("ingress", "", "absent", "not yet: Ingresses are refused"),
+    Part(
+        "NetworkPolicy",
+        "",
+        "absent",
+        "not yet: a NetworkPolicy is taken, and told to be without effect",
+    ),
+    Part("ingress", "", "absent", "not yet: an Ingress is taken, and told to be without effect"),
     Part("Skupper", "", "absent", "not yet: clusters are not linked"),
 )
 

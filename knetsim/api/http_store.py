@@ -189,6 +189,13 @@ class HttpStore:
             raise self._lacking(answer, wanted)
         return _reader(resource, obj["kind"]).complete(answer.json)
 
+    def read(self, obj: Mapping[str, Any]) -> Object:
+        """An object of any kind that the server serves, by its kind and name. NotFound."""
+        resource = self._discovery.find(obj)
+        name, place = given_name(obj), place_of(resource, obj)
+        found: Object = self.client.request("GET", resource.path(place, name), where=describe(obj))
+        return _reader(resource, obj["kind"]).complete(found)
+
     def delete_object(self, obj: Mapping[str, Any], *, grace_seconds: int | None = None) -> Object:
         """Delete an object of any kind that the server serves."""
         resource = self._discovery.find(obj)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from knetsim.assembly import find_programs
 from knetsim.bench.apart import scratch_directory
 from knetsim.bench.control import measure_control
 from knetsim.bench.figures import Figure, Machine, explain_noise
@@ -19,6 +18,7 @@ from knetsim.bench.pods import measure_pods
 from knetsim.bench.start import measure_start
 from knetsim.bench.stop import measure_stop
 from knetsim.control_choice import has_kubernetes
+from knetsim.node.pod_network import find_programs
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ workers: a flanneld costs 60 MB and a CNI chain 20 ms a pod.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -33,6 +33,7 @@ from knetsim.node.flanneld_watch import FlanneldWatch
 from knetsim.node.worker import Worker
 from knetsim.system.daemon import DaemonSpec, Supervisor
 from knetsim.system.nft import apply_nft
+from knetsim.system.programs import PLUGIN_DIRECTORIES, find_plugin, find_program
 from knetsim.system.sysctl import write_sysctl
 
 AUTO_LIMIT = 10
@@ -40,6 +41,8 @@ FLANNELD = "flanneld"
 EMBEDDED = "embedded"
 PLUGINS = "plugins"
 NATIVE = "native"
+#: the chain of `cni: plugins`
+CNI_CHAIN = ("flannel", "bridge", "host-local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,3 +238,19 @@ def _overlay_worker(worker: NetworkHost) -> OverlayWorker:
         address=IPv4Address(worker.address),
         directory=Path(names.host_directory(worker.name)),
     )
+
+
+def find_programs() -> Programs:
+    """The real parts of a pod network that are installed here."""
+    whole = all(find_plugin(name) is not None for name in CNI_CHAIN)
+    return Programs(find_program("flanneld"), PLUGIN_DIRECTORIES if whole else ())
+
+
+def explain_choice(networks: Iterable[WorkerNetwork]) -> str:
+    """`3 workers with flanneld, CNI plugins` or, mixed, each count."""
+    counts: dict[str, int] = {}
+    for network in networks:
+        cni = "CNI plugins" if network.cni == "plugins" else "native wiring"
+        words = f"{network.agent}, {cni}" if network.agent == "flanneld" else f"the {network.agent} agent, {cni}"
+        counts[words] = counts.get(words, 0) + 1
+    return "; ".join(f"{count} worker{'s' if count > 1 else ''} with {words}" for words, count in counts.items())

@@ -17,7 +17,17 @@ _FILES = sorted((_ROOT / "knetsim").rglob("*.py"))
 _BASE = frozenset({"errors", "names"})
 #: modules of the top level that put the layers together; anything below `cli`, `lessons` and `bench` is theirs to use
 _COMPOSITION = frozenset(
-    {"assembly", "cluster", "cluster_status", "control_choice", "control_planes", "fidelity", "simulation", "status"}
+    {
+        "assembly",
+        "cluster",
+        "cluster_status",
+        "control_choice",
+        "control_planes",
+        "fidelity",
+        "rollout",
+        "simulation",
+        "status",
+    }
 )
 _LAYERS = _BASE | {"scenario", "system", "dataplane", "api", "control", "node", "trace"}
 

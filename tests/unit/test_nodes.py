@@ -9,10 +9,9 @@ from typing import Any, cast
 import pytest
 
 from knetsim import names
-from knetsim.assembly import explain_choice
 from knetsim.errors import MissingTool, NotFound
 from knetsim.node.etcd import build_etcd_argv
-from knetsim.node.pod_network import Programs, WorkerNetwork, choose_parts
+from knetsim.node.pod_network import Programs, WorkerNetwork, choose_parts, explain_choice
 from knetsim.scenario import parse_scenario
 from knetsim.simulation import build_hosts_file
 

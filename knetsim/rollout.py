@@ -1,0 +1,69 @@
+"""A scenario's manifests written to a cluster, and awaited: Namespaces, definitions of kinds, all else, Pods last.
+
+What the controllers make of workloads is awaited as `kubectl rollout status` does it (kubectl's pkg/polymorphichelpers,
+rollout_status.go), then every Pod is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from knetsim.api.objects import Object, describe
+from knetsim.control_planes import Plane
+from knetsim.scenario import Manifest
+from knetsim.system.wait import wait_until
+
+#: written before all others: they live in Namespaces, or are of kinds that are defined here
+_FIRST = ("Namespace", "CustomResourceDefinition")
+
+
+def write_manifests(plane: Plane, manifests: Sequence[Manifest]) -> list[Object]:
+    """Write the objects; returns those that a controller makes Pods of. Errors of the store."""
+    objects = [manifest.object for manifest in manifests]
+    for obj in sorted((obj for obj in objects if obj["kind"] != "Pod"), key=_rank):
+        plane.apply(obj)
+    plane.write_pods([obj for obj in objects if obj["kind"] == "Pod"])
+    return [obj for obj in objects if obj["kind"] in _ROLLOUTS]
+
+
+def _rank(obj: Object) -> int:
+    return _FIRST.index(obj["kind"]) if obj["kind"] in _FIRST else len(_FIRST)
+
+
+def wait_rolled_out(plane: Plane, workloads: Sequence[Object], deadline: float) -> None:
+    """Wait until each workload has the pods it wants; NotReady says which has not after `deadline` seconds."""
+    for workload in workloads:
+        missing = partial(_read_missing, plane, workload)
+        wait_until(describe(workload), missing, deadline, hint="see its Events: kubectl describe")
+
+
+def _read_missing(plane: Plane, workload: Object) -> str:
+    return explain_rollout(plane.read(workload))
+
+
+def explain_rollout(obj: Object) -> str:
+    """What a workload still waits for, in words; empty when it has all its pods. Pure."""
+    status, metadata = obj.get("status") or {}, obj["metadata"]
+    if status.get("observedGeneration", 0) < metadata.get("generation", 0):
+        return "its controller has not seen it"
+    return _ROLLOUTS[obj["kind"]](obj.get("spec") or {}, status)
+
+
+def _explain_replicas(spec: Mapping[str, object], status: Mapping[str, object]) -> str:
+    wanted, ready = spec.get("replicas", 1), status.get("readyReplicas", 0)
+    return "" if ready == wanted else f"{ready} of {wanted} pods are ready"
+
+
+def _explain_daemons(spec: Mapping[str, object], status: Mapping[str, object]) -> str:
+    wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
+    return "" if ready == wanted else f"{ready} of {wanted} pods are ready"
+
+
+_ROLLOUTS: dict[str, Callable[[Mapping[str, object], Mapping[str, object]], str]] = {
+    "Deployment": _explain_replicas,
+    "ReplicaSet": _explain_replicas,
+    "ReplicationController": _explain_replicas,
+    "StatefulSet": _explain_replicas,
+    "DaemonSet": _explain_daemons,
+}
