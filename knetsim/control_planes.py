@@ -184,7 +184,8 @@ class KubernetesPlane:
         plane = ControlPlane(spec.name, parts.host.address, directory, parts.etcd, spec.services.cidr)
         programs = {name: path for name in PROGRAMS if (path := find_program(name)) is not None}
         self.control = KubernetesControl(plane, parts.host.place, programs, parts.supervisor)
-        self.relay = Relay(spec.name, parts.listener, self.control.dial) if parts.listener is not None else None
+        listener = parts.listener
+        self.relay = Relay(spec.name, listener, self.control.begin_dial) if listener is not None else None
         self._store: HttpStore | None = None
         self._kubelets: KubeletApi | None = None
         self._host = parts.host

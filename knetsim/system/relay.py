@@ -2,7 +2,8 @@
 
 The socket listens before the sandbox is entered, so it stays the host's however deep its owner stands; `dial` makes the
 other half in a network namespace of the simulation. One thread carries all connections of a relay, without blocking:
-what one side is slow to take is not read from the other, and the end of one direction is passed on as just that.
+what one side is slow to take is not read from the other, and the end of one direction is passed on as just that. Who
+comes when this process has no descriptor left waits until somebody has gone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from knetsim.errors import KnetsimError, UsageError
 
 _CHUNK = 65536
 _PORTS_TRIED = 100
+_FULL_SECONDS = 0.1
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 Dial = Callable[[], socket.socket]
 
@@ -58,13 +61,17 @@ class _End:
 
 
 class Relay:
-    """Joins what `listener` accepts to what `dial` makes. `start` once, `stop` once; the listener is closed then."""
+    """Joins what `listener` accepts to what `dial` makes. `start` once, `stop` once; the listener is closed then.
+
+    `dial` must not block: its socket may still be connecting. OSError says that nobody is there.
+    """
 
     def __init__(self, name: str, listener: socket.socket, dial: Dial) -> None:
         self.name, self._listener, self._dial = name, listener, dial
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stopping = threading.Event()
+        self._full = False  # no descriptor is left: the listener is not looked at
         self._thread = threading.Thread(target=self._run, name=f"relay {name}", daemon=True)
         self._peers: dict[_End, _End] = {}
 
@@ -87,7 +94,10 @@ class Relay:
             return
         self._stopping.set()
         os.eventfd_write(self._wake, 1)
-        self._thread.join()
+        if self._thread.ident is None:  # a start that failed before this one's
+            self._close()
+        else:
+            self._thread.join()
         os.close(self._wake)
 
     def _run(self) -> None:
@@ -97,6 +107,9 @@ class Relay:
                     self._accept()
                 elif isinstance(key.data, _End) and key.data in self._peers:  # not cut by an event before this one
                     self._carry(key.data, events)
+        self._close()
+
+    def _close(self) -> None:
         for end in list(self._peers):
             end.socket.close()
         self._selector.close()
@@ -105,11 +118,13 @@ class Relay:
     def _accept(self) -> None:
         try:
             outer, _ = self._listener.accept()
-        except OSError:
-            return  # whoever called has gone again
+        except OSError as error:
+            self._note_full(error)
+            return  # or whoever called has gone again
         try:
             inner = self._dial()
-        except OSError:
+        except OSError as error:
+            self._note_full(error)
             outer.close()  # nobody is there: the caller sees the end of the connection
             return
         pair = _End(outer), _End(inner)
@@ -119,6 +134,16 @@ class Relay:
             self._peers[end] = peer
             end.events = selectors.EVENT_READ
             self._selector.register(end.socket, end.events, end)
+
+    def _note_full(self, error: OSError) -> None:
+        """Accept nobody until a connection has ended, if descriptors are what lacks: the caller would stay readable."""
+        if error.errno not in _NO_DESCRIPTORS or self._full:
+            return
+        if not self._peers:
+            self._stopping.wait(_FULL_SECONDS)  # others have them all
+            return
+        self._full = True
+        self._selector.unregister(self._listener)
 
     def _carry(self, end: _End, events: int) -> None:
         """Take what an end has to say, or give it what waits for it."""
@@ -166,6 +191,9 @@ class Relay:
             if end.events:
                 self._selector.unregister(end.socket)
             end.socket.close()
+        if self._full:
+            self._full = False
+            self._selector.register(self._listener, selectors.EVENT_READ)
 
 
 def _write(end: _End) -> None:

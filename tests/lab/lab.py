@@ -45,6 +45,8 @@ class Lab:
     def __init__(self, name: str) -> None:
         self.name = name
         self.directory = StateDirectory(Path(HOST_STATE) / name)
+        #: what the start printed
+        self.started = ""
 
     def exec(
         self, target: str, *argv: str, check: bool = True, timeout: float = 60
@@ -138,7 +140,8 @@ def running(scenario: str, tmp_path: Path, *options: str) -> Iterator[Lab]:
         scenario = str(file)
     lab = Lab(name)
     try:
-        knetsim("up", scenario, "--name", name, "--detach", *options, timeout=START_SECONDS)
+        up = knetsim("up", scenario, "--name", name, "--detach", *options, timeout=START_SECONDS)
+        lab.started = up.stdout + up.stderr
         yield lab
     finally:
         if lab.directory.path.exists():

@@ -1,10 +1,12 @@
 """`kill -9` at random moments between start and end: nothing of the simulation remains, and the next start works.
 
-KNETSIM_CRASHES says how often (default 6); KNETSIM_SEED repeats a run's moments.
+KNETSIM_CRASHES says how often (default 6); KNETSIM_SEED repeats a run's moments. Other simulations of this machine may
+come and go meanwhile: they change nothing outside of their sandboxes, and what is looked for is the killed one's.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import select
@@ -15,7 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from knetsim.control_choice import has_kubernetes
 from knetsim.names import HOST_STATE
 from knetsim.system import sandbox
 from knetsim.system.state import StateDirectory
@@ -27,7 +31,27 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"
 
 CRASHES = int(os.environ.get("KNETSIM_CRASHES", "6"))
 SEED = int(os.environ.get("KNETSIM_SEED", str(random.randrange(1 << 30))))
-LONGEST = 6.0  # seconds from the command to the end of the lines below, at least
+#: seconds from the command to the end of the lines below, at least
+LONGEST = 20.0 if has_kubernetes() else 6.0
+#: what other simulations and tests of this machine have outside of sandboxes
+_OTHERS = ("state", "processes")
+
+SMALL = """\
+apiVersion: knetsim.io/v1
+kind: Scenario
+metadata: {name: small}
+spec:
+  clusters:
+    - {name: C0, workers: 1, controlPlane: kubernetes, etcd: {members: 1}}
+"""
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+clusters: [{name: theirs, cluster: {server: "https://192.0.2.1"}}]
+users: [{name: theirs, user: {token: secret}}]
+contexts: [{name: theirs, context: {cluster: theirs, user: theirs}}]
+current-context: theirs
+"""
 
 
 @pytest.fixture
@@ -40,7 +64,7 @@ def name() -> Iterator[str]:
 
 
 def test_killed_at_random_moments(name: str) -> None:
-    before = read_machine()
+    before = read_shared()
     moments = random.Random(SEED)
     for attempt in range(CRASHES):
         moment = moments.uniform(0.0, LONGEST)
@@ -50,27 +74,59 @@ def test_killed_at_random_moments(name: str) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        guard = wait_moment_and_kill(outer, name, moment)
+        guard, inside = wait_moment_and_kill(outer, name, moment)
         wait_gone(guard, name)
-        left = explain_difference(before, read_machine())
+        left = explain_difference(before, read_shared()) + find_processes(name, inside)
         assert not left, f"attempt {attempt}, killed after {moment:.2f} s (KNETSIM_SEED={SEED}): {left}"
     result = knetsim("up", "--name", name, "--exec", "pingall", timeout=180)
     assert "0% dropped" in result.stdout
 
 
-def wait_moment_and_kill(outer: subprocess.Popen[bytes], name: str, moment: float) -> int | None:
+def read_shared() -> dict[str, frozenset[str]]:
+    """What no simulation may leave on the machine."""
+    return {kind: items for kind, items in read_machine().items() if kind not in _OTHERS}
+
+
+def find_processes(name: str, inside: os.stat_result | None) -> list[str]:
+    """What runs in the pid namespace `inside`, or was started with the simulation's name."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if not path.name.isdigit():
+            continue
+        try:
+            argv = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            same = inside is not None and os.path.samestat(inside, (path / "ns/pid").stat())
+        except OSError:
+            continue  # it ended while we looked
+        if same or name in argv:
+            found.append(f"process {path.name} is left: {argv}")
+    return found
+
+
+def wait_moment_and_kill(
+    outer: subprocess.Popen[bytes], name: str, moment: float
+) -> tuple[int | None, os.stat_result | None]:
     """Let the simulation live for `moment` seconds, or until it ends by itself, then kill its outer process; its
-    guard's pid."""
+    guard's pid and its pid namespace, as far as it had come."""
     pidfd = os.pidfd_open(outer.pid)
     try:
         select.select([pidfd], [], [], moment)
         directory = StateDirectory(Path(HOST_STATE) / name)
         identity = directory.identity() if directory.path.exists() else None
+        inside = read_pid_namespace(identity.init) if identity else None
         outer.send_signal(signal.SIGKILL)
         outer.wait()
     finally:
         os.close(pidfd)
-    return identity.guard if identity else None
+    return identity.guard if identity else None, inside
+
+
+def read_pid_namespace(pid: int | None) -> os.stat_result | None:
+    """Which one a process is in, or None when it is not there."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/pid") if pid else None
+    except OSError:
+        return None
 
 
 def wait_gone(guard: int | None, name: str) -> None:
@@ -92,8 +148,45 @@ def test_killing_the_engine_or_init_ends_all(name: str) -> None:
         assert not lab.directory.path.exists()
 
 
+@pytest.mark.skipif(not has_kubernetes(), reason="Kubernetes' control plane is not installed")
+@pytest.mark.parametrize("end", ["down", "interrupt", "kill"])
+def test_merged_contexts_go_with_the_simulation(name: str, end: str, tmp_path: Path) -> None:
+    """However it ends; what else is in the user's kubeconfig stays."""
+    scenario, config = tmp_path / "scenario.yaml", tmp_path / "config"
+    scenario.write_text(SMALL)
+    config.write_text(KUBECONFIG)
+    outer = subprocess.Popen(
+        [*KNETSIM, "up", str(scenario), "--name", name],
+        cwd=CHECKOUT,
+        stdin=subprocess.PIPE,  # a prompt that nobody types at
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until("the simulation", lambda: explain_unready(name), 120)
+        knetsim("kubeconfig", "--merge", "--file", str(config), "--name", name)
+        assert "knetsim-C0" in config.read_text()
+        assert "theirs" in config.read_text()
+        if end == "down":
+            knetsim("down", "--name", name)
+        else:
+            outer.send_signal(signal.SIGINT if end == "interrupt" else signal.SIGKILL)
+        outer.wait(30)
+        wait_gone(None, name)
+    finally:
+        outer.kill()
+        outer.communicate()
+    assert yaml.safe_load(config.read_text()) == yaml.safe_load(KUBECONFIG)
+
+
+def explain_unready(name: str) -> str:
+    """What keeps a simulation from being asked for its kubeconfig; empty when nothing does."""
+    done = knetsim("status", "--name", name, "-o", "json", check=False)
+    return "" if done.returncode == 0 and json.loads(done.stdout)["state"] == "ready" else done.stderr or "it starts"
+
+
 def test_an_interrupt_during_the_start_leaves_nothing(name: str) -> None:
-    before = read_machine()
+    before = read_shared()
     child = subprocess.Popen(
         [*KNETSIM, "up", "--name", name], cwd=CHECKOUT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -103,7 +196,7 @@ def test_an_interrupt_during_the_start_leaves_nothing(name: str) -> None:
     assert child.wait(20) != 0
     child.stderr.close()
     wait_gone(None, name)
-    assert not explain_difference(before, read_machine())
+    assert not explain_difference(before, read_shared()) + find_processes(name, None)
 
 
 def test_two_simulations_do_not_see_each_other(tmp_path: Path) -> None:

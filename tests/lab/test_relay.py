@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import socket
 import threading
@@ -11,6 +13,7 @@ import pytest
 
 from knetsim.errors import UsageError
 from knetsim.system.relay import Relay, listen_at
+from knetsim.system.wait import wait_until
 
 SECONDS = 20.0
 START_PORT = 21443
@@ -133,6 +136,71 @@ def test_nobody_at_the_other_end_ends_the_connection() -> None:
             assert read_all(connection) == b""
     finally:
         relay.stop()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, SECONDS)
+
+
+def test_a_client_that_never_sends_holds_up_nobody(joined: Joined) -> None:
+    connect = joined(echo)
+    with connect(), connect() as talks:
+        talks.sendall(b"hello")
+        talks.shutdown(socket.SHUT_WR)
+        assert read_all(talks) == b"hello"
+
+
+def test_thousands_of_connections_leave_nothing(joined: Joined) -> None:
+    connect = joined(echo)
+    files = len(os.listdir("/proc/self/fd"))
+    for number in range(3000):
+        with connect() as connection:
+            if number % 3 == 0:
+                connection.sendall(b"x")
+                connection.shutdown(socket.SHUT_WR)
+                assert read_all(connection) == b"x"
+    wait_until("closed files", lambda: explain_files(files), SECONDS)
+
+
+def explain_files(limit: int) -> str:
+    count = len(os.listdir("/proc/self/fd"))
+    return "" if count <= limit else f"{count} files are open, not {limit}"
+
+
+def test_who_comes_when_no_descriptor_is_left_waits_for_one() -> None:
+    """And the relay does not look at the caller again and again meanwhile."""
+    server, scarce, dials = Server(echo), threading.Event(), itertools.count()
+
+    def dial() -> socket.socket:
+        if scarce.is_set():
+            next(dials)
+            raise OSError(errno.EMFILE, "Too many open files")
+        return server.dial()
+
+    relay = Relay("test", listen_at("127.0.0.1", START_PORT), dial)
+    relay.start()
+    try:
+        first = socket.create_connection(relay.address, SECONDS)
+        first.sendall(b"first")
+        scarce.set()
+        with socket.create_connection(relay.address, SECONDS) as refused:
+            assert read_all(refused) == b""
+        with socket.create_connection(relay.address, SECONDS) as waiting:
+            waiting.sendall(b"later")
+            waiting.shutdown(socket.SHUT_WR)
+            scarce.clear()
+            first.shutdown(socket.SHUT_WR)
+            assert read_all(first) == b"first"
+            first.close()
+            assert read_all(waiting) == b"later"
+        assert next(dials) == 1
+    finally:
+        relay.stop()
+        server.listener.close()
+
+
+def test_a_relay_that_never_began_can_be_stopped() -> None:
+    relay = Relay("test", listen_at("127.0.0.1", START_PORT), socket.socket)
+    address = relay.address
+    relay.stop()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, SECONDS)
 

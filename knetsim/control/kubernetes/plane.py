@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import http.client
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -117,6 +119,15 @@ class KubernetesControl:
         """A connection to the API server, made in the network namespace of its host. OSError."""
         return self._dial(SECURE_PORT)
 
+    def begin_dial(self) -> socket.socket:
+        """The same without waiting for it: it may still be connecting, and does not block. OSError."""
+        made = netns_socket(self._only_net(), socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        error = made.connect_ex(("127.0.0.1", SECURE_PORT))
+        if error not in (0, errno.EINPROGRESS):
+            made.close()
+            raise OSError(error, os.strerror(error))
+        return made
+
     def _dial(self, port: int) -> socket.socket:
         made = netns_socket(self._only_net(), socket.AF_INET, socket.SOCK_STREAM)
         try:
@@ -136,7 +147,8 @@ class KubernetesControl:
         path = "/readyz" if program == APISERVER else "/healthz"
         try:
             with self._dial(_PORTS[program]) as plain, self._tls.wrap_socket(plain) as connection:
-                client = http.client.HTTPSConnection("127.0.0.1")
+                # not HTTPSConnection, which reads all certificates of this machine for a context that nobody needs
+                client = http.client.HTTPConnection("127.0.0.1")
                 client.sock = connection
                 client.request("GET", path)
                 answer = client.getresponse()

@@ -186,7 +186,7 @@ class Kubelet:
 
     def _reconcile(self, key: str) -> float | None:
         pod, run = self._pods.by_key(key), self._runs.get(key)
-        if run is not None and not self._nodes.reaches(run.sandbox.worker.node):
+        if run is not None and not self._nodes.reaches_now(run.sandbox.worker.node):
             return run.sync(pod or {}, online=False)  # its worker does not know what is stored
         if run is not None and (pod is None or uid_of(pod) != run.uid):
             if self._static.wants(key, run.digest):
@@ -199,7 +199,7 @@ class Kubelet:
                 run = None
         node = _node_of(pod or {})
         registered = self._workers.get(node)
-        if pod is None or registered is None or not self._nodes.reaches(node):
+        if pod is None or registered is None or not self._nodes.reaches_now(node):
             return None
         if pod["metadata"].get("deletionTimestamp") and (run is None or self._static.wants(key, hash_of(pod))):
             self._delete_object(pod)

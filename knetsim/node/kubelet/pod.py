@@ -255,6 +255,8 @@ class PodRun:
             return left
         self._over = True
         self._close_sandbox()
+        if not self._online:
+            return None  # nobody can be told; the worker is looked at again when it is back
         self._write_status(pod, Plan(finished=True))
         self.sandbox.remove_files()
         self.delete_object(pod)

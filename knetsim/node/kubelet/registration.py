@@ -76,6 +76,10 @@ class Nodes:
         """Whether the worker reached the store at the last look."""
         return self.heartbeat.reached(node)
 
+    def reaches_now(self, node: str) -> bool:
+        """Whether the worker reaches the store, by a look of this moment."""
+        return self.heartbeat.reaches_now(node)
+
     def current(self, node: str) -> Object:
         """The Node as it is stored."""
         return self._nodes.by_key(node) or self._registered[node].node
