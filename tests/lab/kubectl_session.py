@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from knetsim.errors import NotReady
@@ -14,6 +14,7 @@ from knetsim.system.wait import wait_until
 
 SECONDS = 120
 _EVENTUALLY = 60.0
+_KEPT = re.compile(r"\{(\w+)\}")
 _WORD = re.compile(r'"([^"]*)"(?=\s|$)|((?:\\ |\S)+)')
 
 
@@ -29,6 +30,15 @@ class Step:
     code: int | None = 0
     eventually: bool = False
     editor: str = ""
+    keep: str = ""
+
+    def fill(self, kept: Mapping[str, str]) -> Step:
+        """The step with what earlier ones have kept in the place of `{NAME}`."""
+
+        def put(texts: list[str]) -> list[str]:
+            return [_KEPT.sub(lambda match: kept.get(match[1], match[0]), text) for text in texts]
+
+        return replace(self, words=put(self.words), expected=put(self.expected), absent=put(self.absent))
 
     def explain(self, code: int, output: str) -> str:
         """What is not as it must be; empty when all is."""
@@ -58,6 +68,8 @@ def read_session(path: Path) -> list[Step]:
             step.absent.append(text)
         elif mark == "@":
             step.eventually = True
+        elif mark == ">":
+            step.keep = text
         elif mark == "%":
             step.editor = text
         elif mark == "?":
@@ -104,20 +116,22 @@ class Kubectl:
 
     def play(self, steps: Sequence[Step]) -> Iterator[str]:
         """Run a session; yields what went wrong, in words."""
-        for step in steps:
+        kept: dict[str, str] = {}
+        for step in (step.fill(kept) for step in steps):
             last: list[tuple[int, str]] = []
 
             def look(step: Step = step, last: list[tuple[int, str]] = last) -> str:
                 last[:] = [self.run(step.words, "".join(f"{line}\n" for line in step.input), step.editor)]
                 return step.explain(*last[0])
 
-            if step.eventually:
-                try:
+            try:
+                if step.eventually:
                     wait_until(" ".join(step.words), look, _EVENTUALLY)
-                    continue
-                except NotReady:
-                    wrong = step.explain(*last[0])
-            else:
-                wrong = look()
-            if wrong:
+                else:
+                    look()
+            except NotReady:
+                pass  # what it was last is told below
+            if wrong := step.explain(*last[0]):
                 yield f"line {step.line}: kubectl {' '.join(step.words)}\n  {wrong}\n  {last[0][1].strip()[-1500:]}"
+            if step.keep:
+                kept[step.keep] = last[0][1].strip()
