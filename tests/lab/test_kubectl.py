@@ -21,20 +21,21 @@ _ENOUGH = 12
 OTHER_KUBECTL = os.environ.get("KNETSIM_TEST_KUBECTL", "")
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    if not has_kubernetes() or find_program("kubectl") is None:
+@pytest.fixture(scope="module", params=["ours", *(["other"] if OTHER_KUBECTL else [])])
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Path]]:
+    """A fresh simulation for each kubectl, since the sessions leave their marks; and the program."""
+    program = Path(OTHER_KUBECTL) if request.param == "other" else find_program("kubectl")
+    if not has_kubernetes() or program is None:
         pytest.skip("Kubernetes' control plane is not installed")
     with running("default", tmp_path_factory.mktemp("lab")) as lab:
-        yield lab
+        yield lab, program
 
 
-@pytest.fixture(params=["ours", *(["other"] if OTHER_KUBECTL else [])])
-def kubectl(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Kubectl:
-    program = Path(OTHER_KUBECTL) if request.param == "other" else find_program("kubectl")
-    assert program is not None
+@pytest.fixture
+def kubectl(lab: tuple[Lab, Path], tmp_path: Path) -> Kubectl:
+    simulation, program = lab
     (tmp_path / "note.txt").write_text("a note\n")
-    return Kubectl(program, lab.directory.kubeconfig, tmp_path)
+    return Kubectl(program, simulation.directory.kubeconfig, tmp_path)
 
 
 @pytest.mark.timeout(900)
