@@ -123,7 +123,7 @@ def build_deployment(
 ) -> dict[str, Any]:
     """A Deployment whose pods have the label `app` of its name; `spec` is more of theirs."""
     labels = {"app": name}
-    pod = {"terminationGracePeriodSeconds": 0, "containers": [{"name": "main", "image": image}], **spec}
+    pod = {"terminationGracePeriodSeconds": 1, "containers": [{"name": "main", "image": image}], **spec}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -143,9 +143,9 @@ def build_service(name: str) -> dict[str, Any]:
 
 
 def build_pod(name: str, *, image: str = "registry.k8s.io/pause:3.10", worker: str = "", **container: Any) -> Any:
-    """A Pod that ends at once when it is deleted."""
+    """A Pod that ends soon when it is deleted, once its worker says so."""
     spec: dict[str, Any] = {
-        "terminationGracePeriodSeconds": 0,
+        "terminationGracePeriodSeconds": 1,
         "containers": [{"name": "main", "image": image, **container}],
     }
     if worker:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -115,6 +117,77 @@ def test_who_is_cut_off_does_not_beat_and_says_so_when_it_is_back() -> None:
     heartbeat.beat(["a", "b"])
     assert net.regained == ["b"]
     assert heartbeat.status()["b"].reached
+
+
+def test_who_asks_now_is_told_what_is_true_now() -> None:
+    """Between two beats a worker can be cut off: who is about to do something there looks. It is back with a beat."""
+    net, now = Net(), [100.0]
+    heartbeat = net.heartbeat(steady=lambda: now[0])
+    heartbeat.add("a")
+    net.cut = {"a"}
+    now[0] += 0.9
+    assert heartbeat.reaches_now("a"), "it has just been seen"
+    now[0] += 0.2
+    assert not heartbeat.reaches_now("a")
+    net.cut = set()
+    assert not heartbeat.reaches_now("a"), "its Node is not said to be ready yet"
+    heartbeat.beat(["a"])
+    assert heartbeat.reaches_now("a")
+    assert net.regained == ["a"]
+    assert heartbeat.reaches_now("unknown")
+
+
+def test_what_is_to_be_done_by_a_worker_that_is_back_finds_it_so() -> None:
+    net, found = Net(), list[bool]()
+    heartbeat = Heartbeat(net.find_reachable, net.renew, lambda node: found.append(heartbeat.reached(node)))
+    heartbeat.add("a")
+    net.cut = {"a"}
+    heartbeat.beat(["a"])
+    net.cut = set()
+    heartbeat.beat(["a"])
+    assert found == [True]
+
+
+def test_a_return_that_could_not_be_said_is_said_with_the_next_beat() -> None:
+    net, said = Net(), list[str]()
+
+    def regain(node: str) -> None:
+        said.append(node)
+        if len(said) == 1:
+            raise StoreUnavailable("no quorum")
+
+    heartbeat = Heartbeat(net.find_reachable, net.renew, regain)
+    heartbeat.add("a")
+    net.cut = {"a"}
+    heartbeat.beat(["a"])
+    net.cut = set()
+    heartbeat.beat(["a"])
+    assert not heartbeat.reached("a")
+    heartbeat.beat(["a"])
+    heartbeat.beat(["a"])
+    assert heartbeat.reached("a")
+    assert said == ["a", "a"]
+
+
+def test_a_wall_clock_that_jumps_changes_no_beat() -> None:
+    """By a year, back and forth: what is due is a matter of the steady clock; Leases say what the wall clock says."""
+    net, beaten, walls = Net(), threading.Semaphore(0), itertools.cycle([1e9, 1e9 + 3e7, 1e9 - 3e7])
+    moments: list[float] = []
+
+    def renew(_: str) -> None:
+        moments.append(time.monotonic())
+        beaten.release()
+
+    heartbeat = Heartbeat(net.find_reachable, renew, net.regained.append, every=0.05, wall=lambda: next(walls))
+    heartbeat.add("a")
+    heartbeat.start()
+    try:
+        for _ in range(6):
+            assert beaten.acquire(timeout=10)
+    finally:
+        heartbeat.stop()
+    assert moments[5] - moments[0] >= 0.2, "no beat is made up for"
+    assert net.regained == []
 
 
 def test_a_store_that_does_not_answer_ends_no_heartbeat() -> None:

@@ -40,13 +40,15 @@ def worker(pod_maker: PodMaker) -> Namespaces:
 
 
 class Clock:
-    """Seconds that pass when the test says so, beside those that pass anyway."""
+    """Seconds that pass when the test says so, beside those that pass anyway; and a wall clock that can be set."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
+        #: what somebody has added to the wall clock
+        self.step = 0.0
 
     def wall(self) -> float:
-        return time.time() + self.ahead
+        return time.time() + self.ahead + self.step
 
     def steady(self) -> float:
         return time.monotonic() + self.ahead
@@ -89,6 +91,11 @@ class Lab:
     def pass_time(self, seconds: float) -> None:
         """Let the clocks jump."""
         self.clock.ahead += seconds
+        self.kubelet.look_at_clock()
+
+    def set_clock(self, step: float) -> None:
+        """Let somebody set the wall clock; no time passes by that."""
+        self.clock.step += step
         self.kubelet.look_at_clock()
 
     def close(self) -> None:

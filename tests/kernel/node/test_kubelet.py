@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from knetsim.api.objects import encode, storage_key
+from knetsim.api.objects import encode, parse_time, storage_key
 from knetsim.dataplane.pod import NativeWiring, PodPlace, Wired, WorkerPlace
 from knetsim.errors import CommandError, KnetsimError, NotFound, NotReady
 from knetsim.system.container_watch import read_log
@@ -234,6 +234,24 @@ def test_crash_loop(lab: Lab) -> None:
     assert not os.path.exists(log.replace("2.log", "0.log"))
     with pytest.raises(NotReady, match="CrashLoopBackOff back-off 20s"):
         lab.kubelet.wait_pods_ready(0.01)
+
+
+@pytest.mark.parametrize("step", [86400.0, -86400.0], ids=["tomorrow", "yesterday"])
+def test_a_wall_clock_that_is_set(lab: Lab, step: float) -> None:
+    """No time passes by it: what is held back stays so, what runs goes on, and what is written says the new time."""
+    lab.create("loops", shell("exit 1"))
+    lab.create("runs", shell("sleep 1000"))
+    lab.wait(lambda status: state_of(status).get("waiting", {}).get("reason") == "CrashLoopBackOff", "loops")
+    before = lab.wait(lambda status: conditions(status).get("Ready") == "True", "runs")["status"]
+    lab.set_clock(step)
+    lab.pass_time(1)
+    late = lab.create("late", shell("sleep 1000"))["metadata"]["creationTimestamp"]
+    started = lab.wait(lambda status: conditions(status).get("Ready") == "True", "late")["status"]["startTime"]
+    assert abs(parse_time(started) - parse_time(late)) < DEADLINE
+    assert lab.get("loops")["status"]["containerStatuses"][0]["restartCount"] == 1
+    assert lab.get("runs")["status"] == before
+    lab.pass_time(10)
+    lab.wait(lambda status: status["containerStatuses"][0]["restartCount"] == 2, "loops")
 
 
 def test_what_cannot_be_started(lab: Lab) -> None:
