@@ -49,6 +49,7 @@ from knetsim.node.worker import Worker
 from knetsim.rollout import wait_rolled_out, write_manifests
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
 from knetsim.status import ControlPlaneProblem, DaemonState
+from knetsim.system.cgroup import Cgroups
 from knetsim.system.daemon import Daemon, Supervisor
 from knetsim.system.programs import find_program, require_program
 from knetsim.system.wait import wait_until
@@ -80,6 +81,7 @@ class ClusterParts:
     #: sockets of the host that lead to the clusters' API servers, by cluster
     listeners: dict[str, socket.socket]
     images: Images
+    cgroups: Cgroups
 
 
 class ClusterAssembly:
@@ -323,12 +325,12 @@ class ClusterAssembly:
         self.proxies.start()
 
     def _start_kubelet(self) -> None:
-        progress = self._parts.progress
+        parts, progress = self._parts, self._parts.progress
         progress.step(self.name, "the workers' Nodes")
         network, pods = self._up(self.network), self._up(self.pods)
         members = self.plane.members() or [(member.address, CLIENT_PORT) for member in self.members]
         self._kubelet = Kubelet(
-            self.name, self.store, pods, self._parts.images, members=members, repair=self._parts.repair
+            self.name, self.store, pods, parts.images, members=members, repair=parts.repair, cgroups=parts.cgroups
         )
         labels = {names.worker_host(self.name, spec.name): spec.labels for spec in self.spec.workers}
         workers = [

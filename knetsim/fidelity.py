@@ -46,7 +46,7 @@ _KUBELET = (
 )
 _CONTAINERS = (
     "mount and pid namespaces of their own; an image is a program of this machine with the image's own files over the "
-    "machine's, as docs/images.md says. Limits on memory and CPU are not enforced"
+    "machine's, as docs/images.md says. Limits on memory and CPU are enforced where control groups can be made"
 )
 _WORKER = "network, mount, UTS and IPC namespaces instead of a machine; CPU, memory and clock are shared"
 _UNDERLAY = "one kernel is all machines and switches; links have no delay and no speed limit"

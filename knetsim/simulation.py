@@ -30,8 +30,10 @@ from knetsim.node.images import Images, find_user_tables, read_tables
 from knetsim.scenario import Scenario, read_all_manifests
 from knetsim.status import OrphanState, State, Status
 from knetsim.system import rpc, signals
+from knetsim.system.cgroup import Cgroups
 from knetsim.system.daemon import Daemon, Supervisor
 from knetsim.system.layers import Layers
+from knetsim.system.ledger import Ledger
 from knetsim.system.limits import raise_open_files
 from knetsim.system.netns import Namespaces
 from knetsim.system.rpc import Answer, RpcServer
@@ -104,7 +106,17 @@ class Simulation:
         self.net = Underlay()
         self.supervisor = Supervisor(self._daemon_ended)
         known = Images(read_tables(find_user_tables(images)), Layers(names.IMAGE_LAYERS))
-        parts = ClusterParts(self.net, self.supervisor, self.progress, scenario, repair, dict(listeners or {}), known)
+        ledger = Ledger(Path(names.INSIDE_STATE))
+        parts = ClusterParts(
+            self.net,
+            self.supervisor,
+            self.progress,
+            scenario,
+            repair,
+            dict(listeners or {}),
+            known,
+            Cgroups.of_machine(name, ledger.record),
+        )
         self.clusters = [Cluster(spec, parts) for spec in scenario.clusters]
 
     @classmethod

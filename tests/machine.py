@@ -23,6 +23,7 @@ def read_machine() -> dict[str, frozenset[str]]:
         "state": frozenset(str(path) for path in Path("/run/knetsim").glob("test-*")),
         "modes": frozenset(f"{path} {os.stat(path).st_mode:o}" for path in ("/", "/tmp", "/run", "/etc", "/var")),
         "sysctls": frozenset(_sysctls()),
+        "control groups": frozenset(_control_groups()),
         "processes": frozenset(_processes()),
     }
 
@@ -57,6 +58,15 @@ def _sysctls() -> list[str]:
         if path.exists():
             found.append(f"{name}={path.read_text().strip()}")
     return found
+
+
+def _control_groups() -> list[str]:
+    """Those of simulations of tests, in any hierarchy."""
+    return [
+        directory
+        for directory, _, _ in os.walk("/sys/fs/cgroup")
+        if os.path.basename(directory).startswith("knetsim-test-")
+    ]
 
 
 def _processes() -> list[str]:

@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 
 from knetsim.errors import CommandError, KnetsimError, NotFound
 from knetsim.system import linux
+from knetsim.system.cgroup import Cgroup, let_in
 from knetsim.system.identity import DEFAULT_IDENTITY, ProcessIdentity, User, build_setpriv, find_user
 from knetsim.system.netns import Namespaces, entered, new_pid_namespace
 from knetsim.system.rootfs import MACHINE, Mount, build_root, hide_machine, protect_proc, protect_root
@@ -60,7 +61,8 @@ class ContainerSpec:
     `scratch` is an empty directory of the worker for the container's mounts, `log` the file (of the engine's) to which
     `ContainerWatch` appends what the container writes. Nothing of the engine's environment is inherited. `layers` are
     the image's, the first uppermost (`rootfs`). With `stdin` its standard input is open, with `tty` all three are a
-    terminal: `Process.stdin` writes to it. HOME is the home directory of the user, unless `env` says otherwise.
+    terminal: `Process.stdin` writes to it. HOME is the home directory of the user, unless `env` says otherwise. In
+    `cgroup` it is from before its program is executed.
     """
 
     name: str
@@ -75,6 +77,7 @@ class ContainerSpec:
     layers: Sequence[str] = ()
     stdin: bool = False
     tty: bool = False
+    cgroup: Cgroup | None = None
 
 
 class Process:
@@ -236,7 +239,8 @@ def start_process(spec: ContainerSpec) -> ContainerProcess:
     ours, theirs = socket.socketpair()
     ours.settimeout(_START_SECONDS)
     try:
-        with ours, theirs, ExitStack() as undo:
+        with ours, theirs, ExitStack() as kept, ExitStack() as undo:
+            doors = kept.enter_context(spec.cgroup.doors()) if spec.cgroup else []
             with entered(spec.place):
                 linux.unshare(linux.CLONE_NEWNS)
                 mounts = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
@@ -248,7 +252,7 @@ def start_process(spec: ContainerSpec) -> ContainerProcess:
                 undo.callback(_end_child, child)
                 _give_streams(user, child, path)
                 theirs.close()
-                _lead(spec, child, ours)
+                _lead(spec, child, ours, doors)
                 stdin = _settle_input(spec, stdin)
             process = ContainerProcess(spec, child, mounts, read_only_root, stdin)
             undo.pop_all()
@@ -334,11 +338,13 @@ def _start_first(spec: ContainerSpec, user: User, channel: int, stdin: str) -> s
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _lead(spec: ContainerSpec, child: subprocess.Popen[bytes], channel: socket.socket) -> None:
-    """See /proc mounted, give leave, see the program executed: then the other end of the channel is closed."""
+def _lead(spec: ContainerSpec, child: subprocess.Popen[bytes], channel: socket.socket, doors: Sequence[int]) -> None:
+    """See /proc mounted, give leave, see the program executed: then the other end of the channel is closed. `doors`
+    are those of its control group."""
     if not channel.recv(1):
         assert child.stderr is not None
         raise _start_error(spec, child.stderr.read().decode(errors="replace").strip())
+    let_in(doors, child.pid)
     if not spec.identity.privileged:
         protect_proc()
     hide_machine()

@@ -1,10 +1,10 @@
 """What a simulation owns outside its namespaces, written down before it is made, so that it can be undone after any
 end.
 
-The kernel ends what lives inside the sandbox. The rest, files mostly, is listed in `ledger.jsonl` of the state
-directory, one JSON object a line: {"kind": "file"|"tree"|"contexts", "path": …, "names": […]}. `sweep` undoes the
-entries, newest first, then the state directory itself; it serves stop, failed start, Ctrl-C and the next start after a
-crash alike.
+The kernel ends what lives inside the sandbox. The rest, files and control groups, is listed in `ledger.jsonl` of the
+state directory, one JSON object a line: {"kind": "file"|"tree"|"contexts"|"cgroup", "path": …, "names": […]}. `sweep`
+undoes the entries, newest first, then the state directory itself; it serves stop, failed start, Ctrl-C and the next
+start after a crash alike.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from knetsim.errors import KnetsimError, LeftoverError
+from knetsim.system.cgroup import remove_cgroup_tree
 from knetsim.system.kubeconfig_merge import remove_contexts
 
 LEDGER_FILE = "ledger.jsonl"
@@ -35,6 +36,7 @@ def _remove_tree(path: str) -> None:
 UNDO: dict[str, Callable[[str, list[str]], None]] = {
     "file": lambda path, names: _remove_file(path),
     "tree": lambda path, names: _remove_tree(path),
+    "cgroup": lambda path, names: remove_cgroup_tree(path),
     "contexts": lambda path, names: remove_contexts(Path(path), names),
 }
 

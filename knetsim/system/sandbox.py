@@ -36,8 +36,9 @@ from knetsim.errors import (
     error_from_json,
     error_to_json,
 )
-from knetsim.names import HOST_STATE, IMAGE_LAYERS, INSIDE_STATE, MEMORY_DISK
+from knetsim.names import HOST_STATE, IMAGE_LAYERS, INSIDE_STATE
 from knetsim.system import linux, state
+from knetsim.system.furniture import make_private_run, mount_memory_disk, mount_sys
 from knetsim.system.layers import mount_layers
 from knetsim.system.signals import Terminated
 from knetsim.system.state import Identity, StateDirectory
@@ -278,11 +279,11 @@ class _Init:
         linux.make_mounts_private()
         flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
         linux.mount("proc", "/proc", "proc", flags)
-        linux.mount("sysfs", "/sys", "sysfs", flags)
+        mount_sys(flags)
         linux.bind_mount(str(self.directory.path), INSIDE_STATE)
-        _mount_memory_disk()
+        mount_memory_disk()
         mount_layers(IMAGE_LAYERS)
-        _make_private_run()
+        make_private_run()
         socket.sethostname("knetsim")
 
     def _reap(self, engine: int) -> int:
@@ -302,27 +303,6 @@ class _Init:
                     return _exit_code(status)
                 if pid == 0:
                     break
-
-
-def _mount_memory_disk() -> None:
-    """A file system in memory for the stores' files. ramfs, not tmpfs: etcd preallocates 128 MB a member, which tmpfs
-    takes at its word; ramfs cannot, so etcd writes sparse files of a few MB. And no disk that others use delays it.
-    """
-    os.mkdir(MEMORY_DISK, 0o700)
-    linux.mount("ramfs", MEMORY_DISK, "ramfs", linux.MS_NOSUID | linux.MS_NODEV)
-
-
-def _make_private_run() -> None:
-    """An own /run, with room for /run/netns: the host's entries are links to where its /run is shown, /run/host."""
-    old = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
-    entries = [entry for entry in os.listdir(old) if entry not in ("netns", "host")]
-    linux.mount("tmpfs", "/run", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
-    os.mkdir("/run/host")
-    os.mkdir("/run/netns")
-    linux.mount(f"/proc/self/fd/{old}", "/run/host", flags=linux.MS_BIND | linux.MS_REC)
-    os.close(old)
-    for entry in entries:
-        os.symlink(f"host/{entry}", f"/run/{entry}")
 
 
 def _wait_forwarding(child: int) -> int:

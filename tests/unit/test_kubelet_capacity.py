@@ -130,6 +130,12 @@ def test_every_row_is_found(path: str) -> None:
     assert str(found) == f"{found.field} is not simulated: {TABLE[path]}"
 
 
+def test_limits_that_are_enforced() -> None:
+    limits = {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}
+    found = find_not_simulated(pod({"name": "w", "resources": {"limits": limits}}), {"cpu", "memory"})
+    assert [one.field for one in found] == ["spec.containers[0].resources.limits.ephemeral-storage"]
+
+
 def test_huge_pages() -> None:
     found = find_not_simulated(pod({"name": "w", "resources": {"limits": {"hugepages-2Mi": "4Mi"}}}))[-1]
     assert found.field == "spec.containers[0].resources.limits.hugepages-2Mi"

@@ -22,11 +22,11 @@ process; a container with a `command` is a process of its own.
     probes.py      startup, liveness, readiness                  hooks.py  postStart, preStop
     actions.py     what both do: one event loop for all workers  http_get.py, grpc_health.py, dialing.py  how
     intake.py      what a pod needs, put together                static_pods.py  manifests in a worker's folder
-    events.py      Events, written by a thread of their own
+    events.py      Events, written by a thread of their own      resources.py  limits, as control groups
 
-How it differs: images name programs of this machine (node/images), limits are not enforced; what of a Pod's spec is
-not carried out is an Event and a line of `knetsim status` (not_simulated.py). Commands that show it: `C0w1 ip netns`,
-`C0w1 ls /tmp/knetsim/C0w1/pods/default_c1`, `C0e1 etcdctl get /registry/pods/default/c1`, `C0e1 etcdctl get
+How it differs: images name programs of this machine (node/images); what of a Pod's spec is not carried out is an Event
+and a line of `knetsim status` (not_simulated.py). Commands that show it: `C0w1 ip netns`, `C0w1 ls
+/tmp/knetsim/C0w1/pods/default_c1`, `C0e1 etcdctl get /registry/pods/default/c1`, `C0e1 etcdctl get
 /registry/leases/kube-node-lease/c0w1`.
 """
 

@@ -25,6 +25,7 @@ from knetsim.node.kubelet.launch import Launcher, StartRefused
 from knetsim.node.kubelet.lifecycle import ContainerView, CrashBackoff, Running, State, Terminated, Waiting
 from knetsim.node.kubelet.probes import Probing
 from knetsim.node.kubelet.sources import Sources
+from knetsim.system.cgroup import Cgroup, Cgroups
 from knetsim.system.container import (
     START_FAILED,
     ContainerProcess,
@@ -56,6 +57,7 @@ class Surroundings:
     wake: Callable[[], None]
     sources: Sources
     images: NodeImages
+    cgroups: Cgroups
 
 
 class Container:
@@ -274,10 +276,11 @@ class Container:
         assert self.process is not None
         code, log, state = self.process.wait(), self.process.log, self.state
         assert code is not None
+        killed = self._cgroup is not None and self._cgroup.count_oom_kills() > 0
         self.discard()
         started, identity = (state.started_at, state.container_id) if isinstance(state, Running) else (0.0, "")
         message = read_message(container, f"{self._directory}/termination-log", log, code)
-        reason = "Completed" if code == 0 else "Error"
+        reason = "OOMKilled" if killed else "Completed" if code == 0 else "Error"
         self._end(Terminated(code, reason, message, started, self._around.wall(), identity))
 
     def _end(self, state: Terminated) -> None:
@@ -372,6 +375,13 @@ class Container:
         process, self.process = self.process, None
         if process is not None:
             process.close()
+        if self._cgroup is not None:
+            self._cgroup.remove()
+
+    @property
+    def _cgroup(self) -> Cgroup | None:
+        """The control group of its last run, if anything limits it."""
+        return self._spec.cgroup if self._spec else None
 
     def abandon(self) -> None:
         """Nothing of it is wanted any more."""

@@ -20,13 +20,15 @@ from knetsim.node.kubelet.events import EventQueue
 from knetsim.node.kubelet.files import ClusterDns
 from knetsim.node.kubelet.host_ports import HostPorts
 from knetsim.node.kubelet.host_sandbox import HostSandbox
-from knetsim.node.kubelet.lifecycle import field_path
+from knetsim.node.kubelet.lifecycle import all_containers, field_path
 from knetsim.node.kubelet.not_simulated import NotSimulated, find_not_simulated
 from knetsim.node.kubelet.pod import PodRun
 from knetsim.node.kubelet.registration import Nodes, Registered
+from knetsim.node.kubelet.resources import read_limits
 from knetsim.node.kubelet.sandbox import PodSandbox
 from knetsim.node.kubelet.sources import StoreSources
 from knetsim.node.kubelet.volumes import PodVolumes
+from knetsim.system.cgroup import Cgroups
 from knetsim.system.container_watch import ContainerWatch
 
 
@@ -57,6 +59,7 @@ class Intake:
     wall: Clock
     steady: Clock
     check_seconds: float | None
+    cgroups: Cgroups
     watch: ContainerWatch = field(default_factory=ContainerWatch)
     actions: Actions = field(default_factory=Actions)
     host_ports: dict[str, HostPorts] = field(default_factory=dict)
@@ -85,16 +88,22 @@ class Intake:
         return self._books[node].admit(key_of(pod), pod, self.nodes.current(node))
 
     def _note_lacking(self, pod: Object, node: str) -> None:
-        found = find_not_simulated(pod)
+        found = self._find_lacking(pod)
         if found:
             self._lacking[key_of(pod)] = found
             for one in found:
                 self.teller.tell(pod, "NotSimulated", str(one), WARNING, node)
 
+    def _find_lacking(self, pod: Object) -> list[NotSimulated]:
+        """What of it is not carried out. Control groups are only asked for when it matters."""
+        if any(read_limits(one) for one in (pod["spec"], *all_containers(pod["spec"]))):
+            return find_not_simulated(pod, self.cgroups.resources())
+        return find_not_simulated(pod)
+
     def take_over(self, registered: Registered, pod: Object) -> PodRun:
         """The run of a pod that a kubelet before this one has taken."""
         self._books[registered.worker.node].take(key_of(pod), pod)
-        if found := find_not_simulated(pod):
+        if found := self._find_lacking(pod):
             self._lacking[key_of(pod)] = found
         run = self.build(registered, pod)
         run.restore(pod)
@@ -130,7 +139,15 @@ class Intake:
 
         images = self._node_images.setdefault(node, NodeImages(self.images, self.steady))
         around = Surroundings(
-            self.watch, self.actions, self.wall, self.steady, tell, lambda: self.wake(key), sources, images
+            self.watch,
+            self.actions,
+            self.wall,
+            self.steady,
+            tell,
+            lambda: self.wake(key),
+            sources,
+            images,
+            self.cgroups,
         )
         place = HostSandbox if pod["spec"].get("hostNetwork") else PodSandbox
         ports = self.host_ports.setdefault(node, HostPorts(worker.place))

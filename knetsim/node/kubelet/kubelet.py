@@ -26,6 +26,7 @@ from knetsim.node.kubelet.readiness import Awaited, is_finished
 from knetsim.node.kubelet.registration import Nodes, Registered
 from knetsim.node.kubelet.sources import StoreSources
 from knetsim.node.kubelet.static_pods import StaticPods, hash_of
+from knetsim.system.cgroup import NO_CGROUPS, Cgroups
 from knetsim.system.container import Process
 from knetsim.system.limits import raise_open_files
 from knetsim.system.netns import Namespaces
@@ -74,10 +75,11 @@ class Kubelet:
         beat_seconds: float = BEAT_SECONDS,
         wall: Clock = time.time,
         steady: Clock = time.monotonic,
+        cgroups: Cgroups = NO_CGROUPS,
     ) -> None:
         """`pods` is the informer of all Pods, started by the caller. `members` are the addresses and ports of etcd
         (or of the API server) that a worker must reach for its Node to be alive; none: it always is. Without `repair`
-        what somebody changes by hand stays so."""
+        what somebody changes by hand stays so. Limits are enforced with `cgroups`."""
         self.cluster, self._store, self._pods = cluster, store, pods
         self._steady = steady
         raise_open_files()  # every pod holds two
@@ -90,9 +92,9 @@ class Kubelet:
         self._loop = self._build_loop(threads, resync_seconds)
         self._bridges = self._build_bridge_loop(resync_seconds if repair else None)
         self._static = StaticPods(store, pods, self._tell_node, wall)
-        sources, check = StoreSources(store, self._loop.add), resync_seconds / 2 if repair else None
+        sources, pace = StoreSources(store, self._loop.add), resync_seconds / 2 if repair else None
         self._intake = Intake(
-            cluster, store, self._nodes, images, dns, self._teller, sources, self._loop.add, wall, steady, check
+            cluster, store, self._nodes, images, dns, self._teller, sources, self._loop.add, wall, steady, pace, cgroups
         )
 
     def _build_loop(self, threads: int, resync_seconds: float) -> Loop:

@@ -17,9 +17,11 @@ from knetsim.node.images import Image, ImageError, NodeImages, PullBackoff
 from knetsim.node.kubelet.commands import build_argv
 from knetsim.node.kubelet.downward import Addresses
 from knetsim.node.kubelet.environment import ConfigError, build_env
+from knetsim.node.kubelet.resources import limited_pod
 from knetsim.node.kubelet.sandbox import PodSandbox
 from knetsim.node.kubelet.security import build_identity
 from knetsim.node.kubelet.sources import Sources
+from knetsim.system.cgroup import Cgroup, Cgroups
 from knetsim.system.container import DEFAULT_ENV, ContainerSpec
 from knetsim.system.rootfs import Mount
 
@@ -38,9 +40,9 @@ class StartRefused(KnetsimError):
 class Launcher:
     """Gathers for the containers of one pod."""
 
-    def __init__(self, sandbox: PodSandbox, sources: Sources, images: NodeImages) -> None:
+    def __init__(self, sandbox: PodSandbox, sources: Sources, images: NodeImages, cgroups: Cgroups) -> None:
         """`images` are those of the pod's node."""
-        self.sandbox, self._sources, self._images = sandbox, sources, images
+        self.sandbox, self._sources, self._images, self._cgroups = sandbox, sources, images, cgroups
         self._pulls = PullBackoff()
 
     def find_image(self, container: Mapping[str, Any], tell: Tell) -> Image:
@@ -95,4 +97,11 @@ class Launcher:
             layers=image.layers,
             stdin=bool(container.get("stdin")),
             tty=bool(container.get("tty")),
+            cgroup=self._limit(pod, container, run),
         )
+
+    def _limit(self, pod: Object, container: Mapping[str, Any], run: int) -> Cgroup | None:
+        try:
+            return limited_pod(pod, self._cgroups).create(pod, container, run)
+        except OSError as error:
+            raise StartRefused("CreateContainerError", f"its limits cannot be set: {error}") from error

@@ -2,16 +2,18 @@
 
 A kubelet without containers cannot do everything that a spec can ask for. Nothing of it is silent: each row that a pod
 uses is an Event `NotSimulated` on it, once, and a line of `knetsim status`. `[]` in a path is every item of a list. A
-value that asks for nothing (null, false, empty, a default) does not count.
+value that asks for nothing (null, false, empty, a default) does not count. Limits count where the machine gives no
+control groups for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from knetsim.api.objects import Object
 
+_LIMIT = "it is counted and not enforced: more may be used"
 _CONTAINER_PATHS = {
     "securityContext.seLinuxOptions": "there is no SELinux here; the container runs without labels",
     "securityContext.seccompProfile": "no system call is filtered",
@@ -21,9 +23,11 @@ _CONTAINER_PATHS = {
     "volumeDevices": "there are no block devices; the container starts without it",
     "volumeMounts[].mountPropagation": "mounts do not spread between the container and its worker",
     "volumeMounts[].recursiveReadOnly": "only the volume itself is read-only, not what is mounted below it",
-    "resources.limits": "it is counted and not enforced: the container may use more",
+    "resources.limits.cpu": _LIMIT,
+    "resources.limits.memory": _LIMIT,
+    "resources.limits.ephemeral-storage": _LIMIT,
     "resources.claims": "there are no devices; the container starts without it",
-    "lifecycle.stopSignal": "the container is ended with SIGTERM",
+    "restartPolicyRules[].action": "the rule is passed over; the container's own policy decides",
     "lifecycle.postStart.tcpSocket": "a kubelet has no such hook: it fails",
     "lifecycle.preStop.tcpSocket": "a kubelet has no such hook: it fails",
 }
@@ -33,7 +37,8 @@ _POD_PATHS = {
     "hostPID": "containers see their own processes only",
     "shareProcessNamespace": "each container sees its own processes only",
     "resourceClaims": "there are no devices; the pod starts without them",
-    "resources": "what the pod as a whole may use is counted and not enforced",
+    "resources.limits.cpu": _LIMIT,
+    "resources.limits.memory": _LIMIT,
     "securityContext.seLinuxOptions": "there is no SELinux here; the pod runs without labels",
     "securityContext.seccompProfile": "no system call is filtered",
     "securityContext.appArmorProfile": "no profile is loaded; the pod runs unconfined",
@@ -53,7 +58,7 @@ _HARMLESS: Mapping[str, tuple[Any, ...]] = {
     "recursiveReadOnly": ("Disabled", "IfPossible"),
     "seccompProfile": ({"type": "Unconfined"},),
     "appArmorProfile": ({"type": "Unconfined"},),
-    "stopSignal": ("SIGTERM",),
+    "action": ("Restart",),
 }
 #: resources that are counted but that nothing here gives
 _PAGES = "hugepages-"
@@ -70,14 +75,15 @@ class NotSimulated(NamedTuple):
         return f"{self.field} is not simulated: {self.instead}"
 
 
-def find_not_simulated(pod: Object) -> list[NotSimulated]:
-    """What of the pod's spec is not carried out, in the order of the table."""
+def find_not_simulated(pod: Object, limited: Collection[str] = ()) -> list[NotSimulated]:
+    """What of the pod's spec is not carried out, in the order of the table. `limited` are the resources ("cpu",
+    "memory") whose limits are enforced here."""
     spec = pod["spec"]
     found = [
         NotSimulated(f"spec.{place}", instead)
         for path, instead in TABLE.items()
         for place, value in _walk(spec, path.split("."), "")
-        if _counts(path.rpartition(".")[2], value)
+        if _counts(path.rpartition(".")[2], value) and not _is_enforced(path, limited)
     ]
     return found + [NotSimulated(f"spec.{place}", _PAGES_WORDS) for place in _find_pages(spec)]
 
@@ -100,6 +106,11 @@ def _walk(value: Any, path: list[str], place: str) -> Iterator[tuple[str, Any]]:
 
 def _counts(name: str, value: Any) -> bool:
     return (bool(value) and value not in _HARMLESS.get(name, ())) or (name == "hostUsers" and value is False)
+
+
+def _is_enforced(path: str, limited: Collection[str]) -> bool:
+    above, _, name = path.rpartition(".")
+    return above.endswith("resources.limits") and name in limited
 
 
 def _find_pages(spec: Mapping[str, Any]) -> Iterator[str]:

@@ -62,7 +62,7 @@ class PodRun:
         self._ip = ""
         self._known, self._online = pod, True
         self._first: str = pod["spec"]["containers"][0]["name"]
-        self._launcher = Launcher(sandbox, around.sources, around.images)
+        self._launcher = Launcher(sandbox, around.sources, around.images, around.cgroups)
         self._containers = ContainerSet(pod, self._launcher, around)
         self._over = False  # nothing of it will run any more
         self._finished = False  # nothing of it is to run any more
@@ -294,6 +294,7 @@ class PodRun:
     def _close_sandbox(self) -> None:
         try:
             self.sandbox.close()
+            self._around.cgroups.remove_pod(self.uid)
         except (KnetsimError, OSError) as error:
             self._tell("FailedKillPod", f"error killing pod: {explain(error)}")
             raise

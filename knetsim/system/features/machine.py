@@ -155,7 +155,7 @@ def _cgroups() -> Feature:
     version, writable = read_cgroups(Path("/proc/self/mountinfo").read_text())
     detail = f"{version}, {'writable' if writable else 'read-only'}" if version else "not mounted"
     return Feature(
-        "cgroups", "machine", "later", writable, detail, "containers' limits on memory and CPU are not enforced",
+        "cgroups", "machine", "optional", writable, detail, "containers' limits on memory and CPU are not enforced",
         "mount cgroup2; in a container: docker run --privileged",
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from knetsim.dataplane.pod import NativeWiring, PodNetwork, WorkerPlace
 from knetsim.errors import NotFound
 from knetsim.node.images import Images, read_tables
 from knetsim.node.kubelet import Kubelet, KubeletWorker
+from knetsim.system.cgroup import Cgroups, remove_cgroup_tree
 from knetsim.system.container_watch import read_log
 from knetsim.system.layers import Layers
 from knetsim.system.netns import Namespaces
@@ -67,7 +69,15 @@ class Lab:
         self.pods.start()
         self.workers = [pod_maker.worker(f"C0w{number}", f"11.{15 + number}.0.1/20") for number in (1, 2)]
         self.network: PodNetwork = NativeWiring()
+        self.cgroups = Cgroups.of_machine("test-kubelet", self._note_made)
+        self.made: list[str] = []
         self.kubelet = self.build_kubelet()
+
+    def _note_made(self, kind: str, path: str) -> None:
+        """As a ledger would, before something is made that outlives its maker."""
+        assert kind == "cgroup"
+        assert not os.path.exists(path)
+        self.made.append(path)
 
     def build_kubelet(self, network: PodNetwork | None = None, **options: Any) -> Kubelet:
         """A kubelet that has been started; another one is to be stopped before."""
@@ -80,8 +90,8 @@ class Lab:
 
     def new_kubelet(self, **options: Any) -> Kubelet:
         """A kubelet without workers, to be started."""
-        clock = self.clock
-        return Kubelet("C0", self.store, self.pods, self.images, wall=clock.wall, steady=clock.steady, **options)
+        own = {"wall": self.clock.wall, "steady": self.clock.steady, "cgroups": self.cgroups}
+        return Kubelet("C0", self.store, self.pods, self.images, **{**own, **options})
 
     def replace_kubelet(self, network: PodNetwork | None = None, **options: Any) -> None:
         """End the kubelet and start another one, which knows nothing."""
@@ -108,6 +118,10 @@ class Lab:
         self.kubelet.stop()
         self.pods.stop()
         self.store.close()
+        left = [group for path in self.made for group in os.listdir(path) if os.path.isdir(f"{path}/{group}")]
+        for path in self.made:
+            remove_cgroup_tree(path)
+        assert not left, f"groups of pods: {left}"
 
     # --- pods
 

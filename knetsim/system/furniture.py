@@ -1,0 +1,42 @@
+"""Mounts of a sandbox that show it instead of the host: /sys, /run, and a place in memory for stores."""
+
+from __future__ import annotations
+
+import os
+
+from knetsim.names import MEMORY_DISK
+from knetsim.system import linux
+
+
+def mount_sys(flags: int) -> None:
+    """A /sys that shows the sandbox's network; in it control groups at the host's own paths, as the ledger has them."""
+    try:
+        groups = os.open("/sys/fs/cgroup", os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        groups = None  # a kernel without them
+    linux.mount("sysfs", "/sys", "sysfs", flags)
+    if groups is not None:
+        if os.path.isdir("/sys/fs/cgroup"):
+            linux.mount(f"/proc/self/fd/{groups}", "/sys/fs/cgroup", flags=linux.MS_BIND | linux.MS_REC)
+        os.close(groups)
+
+
+def mount_memory_disk() -> None:
+    """A file system in memory for the stores' files. ramfs, not tmpfs: etcd preallocates 128 MB a member, which tmpfs
+    takes at its word; ramfs cannot, so etcd writes sparse files of a few MB. And no disk that others use delays it.
+    """
+    os.mkdir(MEMORY_DISK, 0o700)
+    linux.mount("ramfs", MEMORY_DISK, "ramfs", linux.MS_NOSUID | linux.MS_NODEV)
+
+
+def make_private_run() -> None:
+    """An own /run, with room for /run/netns: the host's entries are links to where its /run is shown, /run/host."""
+    old = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
+    entries = [entry for entry in os.listdir(old) if entry not in ("netns", "host")]
+    linux.mount("tmpfs", "/run", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+    os.mkdir("/run/host")
+    os.mkdir("/run/netns")
+    linux.mount(f"/proc/self/fd/{old}", "/run/host", flags=linux.MS_BIND | linux.MS_REC)
+    os.close(old)
+    for entry in entries:
+        os.symlink(f"host/{entry}", f"/run/{entry}")
