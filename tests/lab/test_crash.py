@@ -13,7 +13,7 @@ import select
 import signal
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ from knetsim.names import HOST_STATE
 from knetsim.system import sandbox
 from knetsim.system.state import StateDirectory
 from knetsim.system.wait import wait_until
-from tests.lab.lab import CHECKOUT, KNETSIM, knetsim, running
+from tests.lab.lab import CHECKOUT, KNETSIM, START_SECONDS, knetsim, running
 from tests.machine import explain_difference, read_machine
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
@@ -33,6 +33,8 @@ CRASHES = int(os.environ.get("KNETSIM_CRASHES", "6"))
 SEED = int(os.environ.get("KNETSIM_SEED", str(random.randrange(1 << 30))))
 #: seconds from the command to the end of the lines below, at least
 LONGEST = 20.0 if has_kubernetes() else 6.0
+#: seconds within which one that is up, and has just got 20 pods to start, is killed
+LIVING = 4.0
 #: what other simulations and tests of this machine have outside of sandboxes
 _OTHERS = ("state", "processes")
 
@@ -63,23 +65,42 @@ def name() -> Iterator[str]:
         sandbox.stop(directory, 10)
 
 
+@pytest.mark.timeout(120 + 60 * CRASHES)
 def test_killed_at_random_moments(name: str) -> None:
     before = read_shared()
     moments = random.Random(SEED)
     for attempt in range(CRASHES):
-        moment = moments.uniform(0.0, LONGEST)
-        outer = subprocess.Popen(
-            [*KNETSIM, "up", "--name", name, "--exec", "pingall"],
-            cwd=CHECKOUT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        is_up = attempt % 2 == 1
+        outer = start(name, () if is_up else ("--exec", "pingall"))
+        if is_up:
+            load(name)
+        moment = moments.uniform(0.0, LIVING if is_up else LONGEST)
         guard, inside = wait_moment_and_kill(outer, name, moment)
         wait_gone(guard, name)
         left = explain_difference(before, read_shared()) + find_processes(name, inside)
-        assert not left, f"attempt {attempt}, killed after {moment:.2f} s (KNETSIM_SEED={SEED}): {left}"
+        when = f"{moment:.2f} s after {'it was up' if is_up else 'the command'}"
+        assert not left, f"attempt {attempt}, killed {when} (KNETSIM_SEED={SEED}): {left}"
     result = knetsim("up", "--name", name, "--exec", "pingall", timeout=180)
     assert "0% dropped" in result.stdout
+
+
+def start(name: str, words: Sequence[str] = (), scenario: str = "default") -> subprocess.Popen[bytes]:
+    """A simulation that is not waited for; without `--exec` at a prompt that nobody types at."""
+    return subprocess.Popen(
+        [*KNETSIM, "up", scenario, "--name", name, *words],
+        cwd=CHECKOUT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def load(name: str) -> None:
+    """Wait until the simulation is up, and give it something to do."""
+    wait_until("the simulation", lambda: explain_unready(name), START_SECONDS)
+    if has_kubernetes():
+        image = "--image=registry.k8s.io/pause:3.10"
+        knetsim("kubectl", "--name", name, "create", "deployment", "load", image, "--replicas=20")
 
 
 def read_shared() -> dict[str, frozenset[str]]:
@@ -115,7 +136,7 @@ def wait_moment_and_kill(
         identity = directory.identity() if directory.path.exists() else None
         inside = read_pid_namespace(identity.init) if identity else None
         outer.send_signal(signal.SIGKILL)
-        outer.wait()
+        outer.communicate()
     finally:
         os.close(pidfd)
     return identity.guard if identity else None, inside
@@ -149,21 +170,16 @@ def test_killing_the_engine_or_init_ends_all(name: str) -> None:
 
 
 @pytest.mark.skipif(not has_kubernetes(), reason="Kubernetes' control plane is not installed")
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("end", ["down", "interrupt", "kill"])
 def test_merged_contexts_go_with_the_simulation(name: str, end: str, tmp_path: Path) -> None:
     """However it ends; what else is in the user's kubeconfig stays."""
     scenario, config = tmp_path / "scenario.yaml", tmp_path / "config"
     scenario.write_text(SMALL)
     config.write_text(KUBECONFIG)
-    outer = subprocess.Popen(
-        [*KNETSIM, "up", str(scenario), "--name", name],
-        cwd=CHECKOUT,
-        stdin=subprocess.PIPE,  # a prompt that nobody types at
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    outer = start(name, scenario=str(scenario))
     try:
-        wait_until("the simulation", lambda: explain_unready(name), 120)
+        wait_until("the simulation", lambda: explain_unready(name), START_SECONDS)
         knetsim("kubeconfig", "--merge", "--file", str(config), "--name", name)
         assert "knetsim-C0" in config.read_text()
         assert "theirs" in config.read_text()

@@ -140,6 +140,53 @@ def test_nobody_at_the_other_end_ends_the_connection() -> None:
         socket.create_connection(address, SECONDS)
 
 
+def test_a_refusal_that_comes_later_ends_the_connection() -> None:
+    """Whoever dials does not wait: a port where nobody listens is only noticed by what becomes of the socket."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        nobody = listener.getsockname()
+
+    def dial() -> socket.socket:
+        made = socket.socket()
+        made.setblocking(False)
+        assert made.connect_ex(nobody) in (errno.EINPROGRESS, errno.ECONNREFUSED)
+        return made
+
+    relay = Relay("test", listen_at("127.0.0.1", START_PORT), dial)
+    relay.start()
+    try:
+        with socket.create_connection(relay.address, SECONDS) as connection:
+            assert read_all(connection) == b""
+    finally:
+        relay.stop()
+
+
+def test_a_server_that_accepts_nobody_holds_up_nobody() -> None:
+    """It hangs, and its queue is full: others of its clients wait, those of nobody else."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+
+        def dial() -> socket.socket:
+            made = socket.socket()
+            made.setblocking(False)
+            made.connect_ex(listener.getsockname())
+            return made
+
+        relay = Relay("test", listen_at("127.0.0.1", START_PORT), dial)
+        relay.start()
+        clients = [socket.create_connection(relay.address, SECONDS) for _ in range(20)]
+        try:
+            served = threading.Thread(target=echo, args=(listener.accept()[0],), daemon=True)
+            served.start()
+            clients[0].sendall(b"first")
+            clients[0].shutdown(socket.SHUT_WR)
+            assert read_all(clients[0]) == b"first"
+        finally:
+            for client in clients:
+                client.close()
+            relay.stop()
+
+
 def test_a_client_that_never_sends_holds_up_nobody(joined: Joined) -> None:
     connect = joined(echo)
     with connect(), connect() as talks:
