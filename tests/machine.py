@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import uuid
 from pathlib import Path
 
 _OURS = ("etcd", "flanneld", "knetsim", "nginx", "skrouterd", "kube-apiserver")
@@ -20,12 +21,21 @@ def read_machine() -> dict[str, frozenset[str]]:
         "nft tables": _lines("nft", "list", "tables"),
         "namespaces": frozenset(os.listdir("/run/netns") if os.path.isdir("/run/netns") else ()),
         "mounts": frozenset(line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()),
-        "state": frozenset(str(path) for path in Path("/run/knetsim").glob("test-*")),
+        "state": frozenset(str(path) for path in Path("/run/knetsim").glob(f"{_own_prefix()}*")),
         "modes": frozenset(f"{path} {os.stat(path).st_mode:o}" for path in ("/", "/tmp", "/run", "/etc", "/var")),
         "sysctls": frozenset(_sysctls()),
         "control groups": frozenset(_control_groups()),
         "processes": frozenset(_processes()),
     }
+
+
+def new_simulation_name() -> str:
+    """A simulation's name that tells whose tests started it: several runs may share a machine."""
+    return f"{_own_prefix()}{uuid.uuid4().hex[:8]}"
+
+
+def _own_prefix() -> str:
+    return f"test-{os.getpid()}-"
 
 
 def explain_difference(before: dict[str, frozenset[str]], after: dict[str, frozenset[str]]) -> list[str]:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import yaml
 from knetsim.names import HOST_STATE
 from knetsim.system import rpc, sandbox
 from knetsim.system.state import StateDirectory
+from tests.machine import new_simulation_name
 
 KNETSIM = [sys.executable, "-m", "knetsim.cli.main"]
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -133,7 +133,7 @@ def _daemons(status: Any) -> Iterator[dict[str, Any]]:
 @contextmanager
 def running(scenario: str, tmp_path: Path, *options: str) -> Iterator[Lab]:
     """A simulation of `scenario` (YAML text, or the name of one that comes along), ended at the end of the block."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
+    name = new_simulation_name()
     if "\n" in scenario or CONTROL_PLANE:
         file = tmp_path / "scenario.yaml"
         file.write_text(_chosen(scenario))

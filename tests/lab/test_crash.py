@@ -12,7 +12,6 @@ import random
 import select
 import signal
 import subprocess
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from knetsim.system import sandbox
 from knetsim.system.state import StateDirectory
 from knetsim.system.wait import wait_until
 from tests.lab.lab import CHECKOUT, KNETSIM, START_SECONDS, knetsim, running
-from tests.machine import explain_difference, read_machine
+from tests.machine import explain_difference, new_simulation_name, read_machine
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -58,7 +57,7 @@ current-context: theirs
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    name = f"test-{uuid.uuid4().hex[:8]}"
+    name = new_simulation_name()
     yield name
     directory = StateDirectory(Path(HOST_STATE) / name)
     if directory.path.exists():

@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ from knetsim.errors import AlreadyExists, UsageError
 from knetsim.names import HOST_STATE, INSIDE_STATE
 from knetsim.system import sandbox, state
 from knetsim.system.state import Identity, StateDirectory
+from tests.machine import new_simulation_name
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -88,7 +88,7 @@ class Box:
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    name = f"test-{uuid.uuid4().hex[:8]}"
+    name = new_simulation_name()
     yield name
     directory = StateDirectory(Path(HOST_STATE) / name)
     if directory.path.exists():
