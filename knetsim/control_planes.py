@@ -34,6 +34,7 @@ from knetsim.control.kubernetes.flags import (
     ControlPlane,
 )
 from knetsim.control.kubernetes.plane import KubernetesControl
+from knetsim.control.kubernetes.storage import Provisioner
 from knetsim.control_choice import EMBEDDED, KUBERNETES
 from knetsim.errors import AlreadyExists, KnetsimError, StoreUnavailable
 from knetsim.node import metrics_api
@@ -188,6 +189,7 @@ class KubernetesPlane:
         self.relay = Relay(spec.name, listener, self.control.begin_dial) if listener is not None else None
         self._store: HttpStore | None = None
         self._kubelets: KubeletApi | None = None
+        self._provisioner: Provisioner | None = None
         self._host = parts.host
         self._etcd: Etcd | None = None
 
@@ -237,6 +239,8 @@ class KubernetesPlane:
             )
         finally:
             accounts.stop()
+        self._provisioner = Provisioner(self._store)
+        self._provisioner.start()
         self.control.wait_ready(SCHEDULER, READY_DEADLINE)
 
     def members(self) -> list[tuple[str, int]]:
@@ -334,6 +338,8 @@ class KubernetesPlane:
         """See Plane."""
         if self.relay is not None:
             self.relay.stop()
+        if self._provisioner is not None:
+            self._provisioner.stop()
         self.control.stop()
         if self._store is not None:
             self._store.close()

@@ -28,6 +28,9 @@ INSIDE_STATE = "/tmp/knetsim"
 MEMORY_DISK = f"{INSIDE_STATE}/disk"
 #: inside, where the files of images are
 IMAGE_LAYERS = f"{INSIDE_STATE}/images"
+#: inside, where the disks of claims are, and what PersistentVolumes call who makes them
+VOLUMES = f"{INSIDE_STATE}/volumes"
+VOLUME_DRIVER = "knetsim.io"
 
 
 def worker_host(cluster: str, worker: str) -> str:

@@ -36,6 +36,7 @@ from knetsim.api.http.wanted import (
 )
 from knetsim.api.http.watch import HttpWatch, ObjectReader, read_list
 from knetsim.api.objects import (
+    SERVED,
     Kind,
     Object,
     describe,
@@ -96,7 +97,7 @@ class HttpStore:
 
     def watch(self, kind: str, namespace: str | None = None) -> HttpWatch:
         """See Store."""
-        row = kind_named(kind)
+        row = SERVED.get(kind) or kind_named(kind)
         return HttpWatch(self.client, resource_of(row), _reader(resource_of(row), row.name), namespace or "")
 
     # --- writes -------------------------------------------------------------------------------------------------------

@@ -74,6 +74,15 @@ KINDS: dict[str, Kind] = {
     )
 }
 
+#: kinds that are followed where an API server keeps them, and that are not known elsewhere
+SERVED: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("PersistentVolume", "v1", "persistentvolumes", "persistentvolumes", namespaced=False, status=True),
+        Kind("PersistentVolumeClaim", "v1", "persistentvolumeclaims", "persistentvolumeclaims", status=True),
+    )
+}
+
 #: kinds that Kubernetes' own controllers carry out, which the embedded control plane does not have
 CONTROLLER_KINDS = frozenset(
     ("CronJob", "DaemonSet", "Deployment", "HorizontalPodAutoscaler", "Job", "ReplicaSet", "ReplicationController")

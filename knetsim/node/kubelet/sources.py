@@ -24,6 +24,8 @@ class Sources(Protocol):
 
     def config_map(self, namespace: str, name: str) -> Object | None: ...
     def secret(self, namespace: str, name: str) -> Object | None: ...
+    def claim(self, namespace: str, name: str) -> Object | None: ...
+    def disk(self, name: str) -> Object | None: ...
     def services(self) -> list[Object]: ...
     def allocatable(self, node: str) -> Mapping[str, str]: ...
     def token(self, namespace: str, account: str, body: Object) -> tuple[str, float]:
@@ -88,6 +90,22 @@ class StoreSources:
         for reader in readers:
             self._wake(reader)
 
+    def read_served(self, kind: str, namespace: str, name: str) -> Object | None:
+        """An object that only an API server keeps, or None. KnetsimError where there is no such server."""
+        read: Any = getattr(self._store, "read", None)
+        if read is None:
+            raise KnetsimError(
+                f"there is no {kind} {name}",
+                why="only Kubernetes' own control plane has claims",
+                hint="run the cluster with controlPlane: kubernetes",
+            )
+        try:
+            metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+            found: Object = read({"apiVersion": "v1", "kind": kind, "metadata": metadata})
+        except NotFound:
+            return None
+        return found
+
     def read_node(self, name: str) -> Object:
         """A Node as it is stored. NotFound."""
         return self._store.get("Node", name)
@@ -118,6 +136,14 @@ class PodSources:
     def secret(self, namespace: str, name: str) -> Object | None:
         """A Secret, or None."""
         return self._sources.read("Secret", namespace, name, self._key)
+
+    def claim(self, namespace: str, name: str) -> Object | None:
+        """A PersistentVolumeClaim, or None."""
+        return self._sources.read_served("PersistentVolumeClaim", namespace, name)
+
+    def disk(self, name: str) -> Object | None:
+        """A PersistentVolume, or None."""
+        return self._sources.read_served("PersistentVolume", "", name)
 
     def services(self) -> list[Object]:
         """All Services."""

@@ -7,9 +7,11 @@ running containers at once, because the kubelet here is woken by the watch that 
 
     payload.py    pure: files of configMap, secret, downwardAPI, projected     tokens.py     service-account tokens
     writer.py     files that change all at once                               host_tree.py  hostPath, a tree per worker
+    claims.py     pure: the disk or the worker's directory that a claim has got
     ownership.py  fsGroup                                                     pod_volumes.py  all volumes of one pod
 
-How it differs: claims, CSI and network storage are not simulated, nor the cluster's trust bundles.
+How it differs: of what claims are bound to, directories of workers (hostPath, local) and knetsim's own disks
+(control/kubernetes/storage.py) are simulated, no other storage; nor are the cluster's trust bundles.
 """
 
 from __future__ import annotations

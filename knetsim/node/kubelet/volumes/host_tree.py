@@ -40,10 +40,12 @@ _KINDS: dict[str, tuple[Callable[[int], bool], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class HostSource:
-    """The path that stands for a worker's; `read_only` when it is the machine's own."""
+    """The path that stands for a worker's; `read_only` when it is the machine's own, `owned` when it is a disk, all of
+    which is given to a pod's `fsGroup`."""
 
     path: str
     read_only: bool = False
+    owned: bool = False
 
 
 def find_host_path(tree: str, path: str, kind: str) -> HostSource:

@@ -14,6 +14,7 @@ from knetsim.errors import KnetsimError
 from knetsim.node.kubelet.environment import ConfigError, expand_all
 from knetsim.node.kubelet.quantities import parse_quantity
 from knetsim.node.kubelet.sources import Sources
+from knetsim.node.kubelet.volumes.claims import CLAIMS, find_claimed
 from knetsim.node.kubelet.volumes.host_tree import HostSource, find_host_path
 from knetsim.node.kubelet.volumes.ownership import give_to_group
 from knetsim.node.kubelet.volumes.payload import BUILDERS, Projection, build_payload
@@ -24,7 +25,7 @@ from knetsim.system.netns import entered
 from knetsim.system.rootfs import Mount
 
 #: the volume sources that are carried out
-SIMULATED = frozenset((*BUILDERS, "emptyDir", "hostPath"))
+SIMULATED = frozenset((*BUILDERS, "emptyDir", "hostPath", *CLAIMS))
 _CONTAINER_FIELDS = ("initContainers", "containers", "ephemeralContainers")
 
 
@@ -87,6 +88,11 @@ class PodVolumes:
             self._made[name] = find_host_path(
                 f"{self._worker.directory}/host", source["path"], source.get("type") or ""
             )
+        elif name not in self._made and kind in CLAIMS:
+            self._made[name] = found = find_claimed(pod, volume, self._sources, f"{self._worker.directory}/host")
+            group = _group(pod)
+            if group is not None and found.owned:
+                give_to_group(found.path, group, read_only=False)
         elif name not in self._made:
             self._make_empty(pod, volume)
 
