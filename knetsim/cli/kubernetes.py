@@ -83,7 +83,7 @@ def _user_kubeconfig() -> Path:
 @click.command()
 @name_option
 @click.option("-c", "--cluster", metavar="CLUSTER", help="Which cluster (default: the first).")
-@click.option("-f", "--filename", "files", multiple=True, required=True, metavar="FILE", help="A file or folder.")
+@click.option("-f", "--filename", "files", multiple=True, required=True, metavar="FILE", help="A file or folder, or -.")
 def apply(name: str | None, cluster: str | None, files: tuple[str, ...]) -> int:
     """Create the objects of manifests, or make those that exist as the manifests say."""
     simulation = state.find(name)
@@ -98,10 +98,10 @@ def apply(name: str | None, cluster: str | None, files: tuple[str, ...]) -> int:
 
 def read_files(files: Sequence[str], cluster: str) -> list[dict[str, Any]]:
     """The objects of files and folders. ScenarioError with every mistake, NotFound."""
-    for file in files:
-        if not os.path.exists(file):
-            raise NotFound(f"there is no file {file}")
-    refs = [ManifestRef(file, Path(file)) for file in files]
+    refs = [ManifestRef(file, Path("/dev/stdin" if file == "-" else file)) for file in files]
+    for ref in refs:
+        if not ref.path.exists():
+            raise NotFound(f"there is no file {ref.path}")
     manifests, problems = collect_manifests(refs, [ClusterNodes(cluster or "C0", None)], None)
     if problems:
         raise ScenarioError(problems)
