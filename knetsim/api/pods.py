@@ -95,7 +95,8 @@ def _default_container(given: Mapping[str, Any], *, host_network: bool) -> Objec
             container[field] = default_probe(container[field])
     if "lifecycle" in container:
         container["lifecycle"] = {
-            moment: default_action(action) for moment, action in without_nulls(container["lifecycle"]).items()
+            moment: action if moment == "stopSignal" else default_action(action)
+            for moment, action in without_nulls(container["lifecycle"]).items()
         }
     resources = without_nulls(container.get("resources") or {})
     if resources.get("limits"):

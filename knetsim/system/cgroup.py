@@ -162,9 +162,12 @@ class Cgroup:
             yield fds
 
     def add(self, pid: int) -> None:
-        """Put a process into the group. OSError; one that has ended is fine."""
-        with self.doors() as doors:
-            let_in(doors, pid)
+        """Put a process into the group. OSError; one that has ended, with its group or without, is fine."""
+        try:
+            with self.doors() as doors:
+                let_in(doors, pid)
+        except FileNotFoundError:
+            pass
 
     def limit(self, limits: Limits) -> None:
         """Have the kernel hold its processes to `limits` from now on. OSError: for one, it uses more by now (v1)."""

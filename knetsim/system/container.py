@@ -62,7 +62,7 @@ class ContainerSpec:
     `ContainerWatch` appends what the container writes. Nothing of the engine's environment is inherited. `layers` are
     the image's, the first uppermost (`rootfs`). With `stdin` its standard input is open, with `tty` all three are a
     terminal: `Process.stdin` writes to it. HOME is the home directory of the user, unless `env` says otherwise. In
-    `cgroup` it is from before its program is executed.
+    `cgroup` it is from before its program is executed. With `stop_signal` it is asked to end.
     """
 
     name: str
@@ -78,6 +78,7 @@ class ContainerSpec:
     stdin: bool = False
     tty: bool = False
     cgroup: Cgroup | None = None
+    stop_signal: int = signal.SIGTERM
 
 
 class Process:
@@ -182,6 +183,10 @@ class ContainerProcess(Process):
         pids = os.open(f"/proc/{child.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._own = Namespaces(spec.name, mnt=mounts, pid=pids)
         self._place = spec.place
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.signal(self.spec.stop_signal)
 
     def exec_place(self) -> Namespaces:
         """Where a command for this container runs; the caller closes it. NotFound when the container has ended."""

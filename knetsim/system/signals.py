@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from types import FrameType
+
+_REAL_TIME = re.compile(r"^(SIGRTMIN|SIGRTMAX)([+-]\d+)$")
+
+
+def find_signal(name: str) -> int:
+    """A signal's number by its name, real-time ones included (SIGUSR1, SIGRTMIN+3, SIGRTMAX-1). KeyError."""
+    match = _REAL_TIME.match(name)
+    if match is None:
+        return int(signal.Signals[name])
+    return int(signal.Signals[match[1]]) + int(match[2])
 
 
 class Terminated(BaseException):

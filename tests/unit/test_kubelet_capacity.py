@@ -163,3 +163,28 @@ def test_what_is_no_static_pod(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(ValueError, match="a static pod"):
         list(read_static_pods(file, NODE, 0.0))
+
+
+# --- taints
+
+EVICTING = {"key": "gpu", "value": "1", "effect": "NoExecute"}
+
+
+@pytest.mark.parametrize(
+    ("toleration", "fits"),
+    [
+        ({"operator": "Exists"}, True),
+        ({"key": "gpu", "operator": "Exists"}, True),
+        ({"key": "gpu", "value": "1", "effect": "NoExecute"}, True),
+        ({"key": "gpu", "operator": "Gt", "value": "0"}, True),
+        ({"key": "gpu", "operator": "Lt", "value": "0"}, False),
+        ({"key": "gpu", "value": "2"}, False),
+        ({"key": "gpu", "value": "1", "effect": "NoSchedule"}, False),
+        ({"key": "other", "operator": "Exists"}, False),
+    ],
+)
+def test_a_taint_that_evicts_keeps_a_pod_out(toleration: dict[str, str], fits: bool) -> None:
+    tainted = {**NODE, "spec": {"taints": [EVICTING, {"key": "full", "effect": "NoSchedule"}]}}
+    rejection = NodeBook().admit("a", pod(tolerations=[toleration]), tainted)
+    expected = ("TaintToleration", "Predicate TaintToleration failed: node(s) had untolerated taint(s)")
+    assert rejection == (None if fits else expected)

@@ -14,7 +14,7 @@ from knetsim.node.kubelet.probes import Probe, Probing, Row, explain
 
 
 def target(**container) -> Target:
-    return Target({"name": "web", **container}, "11.0.0.2", None, None, "")
+    return Target({"name": "web", **container}, "11.0.0.2", None, None)
 
 
 # --- numbers

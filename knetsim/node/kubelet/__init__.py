@@ -23,6 +23,7 @@ process; a container with a `command` is a process of its own.
     actions.py     what both do: one event loop for all workers  http_get.py, grpc_health.py, dialing.py  how
     intake.py      what a pod needs, put together                static_pods.py  manifests in a worker's folder
     events.py      Events, written by a thread of their own      resources.py  limits, as control groups
+    surroundings.py  what containers need of their kubelet
 
 How it differs: images name programs of this machine (node/images); what of a Pod's spec is not carried out is an Event
 and a line of `knetsim status` (not_simulated.py). Commands that show it: `C0w1 ip netns`, `C0w1 ls

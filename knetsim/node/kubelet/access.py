@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from knetsim.api.objects import Object
-from knetsim.errors import NotFound
-from knetsim.system.container import DEFAULT_ENV, ContainerProcess
+from knetsim.system.container import ContainerProcess
 from knetsim.system.container_watch import ContainerWatch
-from knetsim.system.exec_session import CommandSpec, ExecSession, start_session
-from knetsim.system.identity import DEFAULT_IDENTITY
+from knetsim.system.exec_session import ExecSession
 
 if TYPE_CHECKING:
     from knetsim.node.kubelet.containers import Container
@@ -64,21 +62,7 @@ class ContainerAccess:
 
     def start(self, argv: Sequence[str], *, stdin: bool, tty: bool) -> ExecSession:
         """Start a command as if the container had started it. NotFound when it does not run; CommandError."""
-        process = self.main_process
-        if process is not None:
-            place, spec = self.sandbox.enter(process), process.spec
-            env, cwd, identity = spec.env, spec.cwd, spec.identity
-        elif self.holds:
-            place, cwd, identity = self.sandbox.view(), "/", DEFAULT_IDENTITY
-            env = {**DEFAULT_ENV, "HOSTNAME": self.sandbox.hostname}
-        else:
-            raise NotFound(f'container not found ("{self.name}")')
-        if tty:
-            env = {"TERM": "xterm", **env}
-        try:
-            return start_session(CommandSpec(place, argv, env, cwd, identity, stdin, tty))
-        finally:
-            place.close()
+        return self.container.start_session(argv, stdin=stdin, tty=tty)
 
 
 def container_names(pod: Object) -> list[str]:

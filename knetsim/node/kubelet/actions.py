@@ -3,7 +3,7 @@
 Reality: a kubelet has a goroutine for each probe of each container. Ours: one thread with an event loop for all workers
 of a cluster, begun with the first container that has a probe or a hook. Sockets are made inside the worker's network
 namespace, as a kubelet's are, and used from the loop: an HTTP, TCP or gRPC probe costs no process and no thread. A
-command is a process in the container's namespaces, as `kubectl exec` starts one.
+command is started as `kubectl exec` starts one, as the container's user and in its namespaces.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from knetsim.node.kubelet.dialing import Dialer, explain_dial
 from knetsim.node.kubelet.environment import expand
 from knetsim.node.kubelet.grpc_health import check_health
 from knetsim.node.kubelet.http_get import Request, fetch
-from knetsim.system.container import Process
+from knetsim.system.exec_session import ExecSession
 
 _LONGEST_OUTPUT = 10 * 1024
+_PIPE_BYTES = 64 * 1024  # as much as a pipe holds
 
 
 class Result(Enum):
@@ -46,13 +47,12 @@ class Outcome(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Target:
     """The container that is meant: its spec, the address of its pod, who connects from its worker, and how a command
-    is started in it (argument list, file for what it writes)."""
+    is started in it."""
 
     container: Mapping[str, Any]
     ip: str
     dialer: Dialer
-    start: Callable[[Sequence[str], str], Process]
-    output: str
+    start: Callable[[Sequence[str]], ExecSession]
 
     def port(self, given: Any) -> int:
         """A port given as a number or by its name. ValueError."""
@@ -138,30 +138,37 @@ async def _run_command(command: Sequence[str], target: Target, timeout: float | 
     """Run a command in the container. Of its environment only what is written as such is expanded, as by a kubelet."""
     plain = {one["name"]: one["value"] for one in target.container.get("env") or () if "value" in one}
     argv = [expand(word, plain) for word in command]
-    process = target.start(argv, target.output)
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(process.pidfd, ended.set)
+    session = target.start(argv)
+    loop, ended, text = asyncio.get_running_loop(), asyncio.Event(), bytearray()
+    outputs = list(session.outputs.values())
     try:
+        loop.add_reader(session.pidfd, ended.set)
+        for fd in outputs:
+            loop.add_reader(fd, _take, fd, text, loop)
         async with asyncio.timeout(timeout):
             await ended.wait()
+        code = session.reap()  # what it has left running in the container stays
     except TimeoutError:
         words = " ".join(argv)
         return Outcome(Result.FAILURE, f'command timed out: "{words}" timed out after {timeout:g}s')
     finally:
-        loop.remove_reader(process.pidfd)
-        process.close()
-    text = _read_output(target.output)
-    return Outcome(Result.SUCCESS if process.exit_code == 0 else Result.FAILURE, text)
+        for fd in outputs:
+            _take(fd, text, loop)
+            loop.remove_reader(fd)
+        loop.remove_reader(session.pidfd)
+        session.close()
+    return Outcome(Result.SUCCESS if code == 0 else Result.FAILURE, text.decode(errors="replace"))
 
 
-def _read_output(path: str) -> str:
+def _take(fd: int, text: bytearray, loop: asyncio.AbstractEventLoop) -> None:
+    """Add what can be read to `text`, as long as there is room; what is too much is read and forgotten."""
     try:
-        with open(path, "rb") as file:
-            text = file.read(_LONGEST_OUTPUT).decode(errors="replace")
-        os.unlink(path)
-    except FileNotFoundError:
-        return ""  # the pod has ended meanwhile, with its files
-    return text
+        chunk = os.read(fd, _PIPE_BYTES)
+    except BlockingIOError:
+        return
+    if not chunk:
+        loop.remove_reader(fd)
+    text += chunk[: max(_LONGEST_OUTPUT - len(text), 0)]
 
 
 async def _get(get: Mapping[str, Any], target: Target, timeout: float | None, agent: str) -> Outcome:

@@ -75,6 +75,10 @@ class NodeBook:
         mine, theirs = host_ports(pod["spec"]), [port for ports in self.ports.values() for port in ports]
         if any(_clash(one, other) for one in mine for other in theirs):
             return _failed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
+        taints = (node.get("spec") or {}).get("taints") or ()
+        evicting = [taint for taint in taints if taint["effect"] == "NoExecute"]
+        if not all(tolerates(pod["spec"], taint) for taint in evicting):
+            return _failed("TaintToleration", "node(s) had untolerated taint(s)")
         return None
 
 
@@ -139,7 +143,24 @@ def _clash(one: tuple[str, str, int], other: tuple[str, str, int]) -> bool:
     return one[0] == other[0] or one[0] in _ALL_ADDRESSES or other[0] in _ALL_ADDRESSES
 
 
-# --- labels -------------------------------------------------------------------------------------
+# --- taints and labels -------------------------------------------------------------------------------------
+
+
+def tolerates(spec: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    """Whether one of a pod's tolerations is for a taint; mirrors of static pods have one for all that evict."""
+    return any(_tolerates(one, taint) for one in spec.get("tolerations") or ())
+
+
+def _tolerates(one: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    if one.get("effect") not in (None, "", taint["effect"]) or one.get("key") not in (None, "", taint["key"]):
+        return False
+    value, given = one.get("value") or "", taint.get("value") or ""
+    operator = one.get("operator") or "Equal"
+    if operator in ("Lt", "Gt"):
+        if not (_is_number(value) and _is_number(given)):
+            return False
+        return int(given) < int(value) if operator == "Lt" else int(given) > int(value)
+    return operator == "Exists" or value == given
 
 
 def matches_node(spec: Mapping[str, Any], node: Object) -> bool:

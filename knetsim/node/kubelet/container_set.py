@@ -8,7 +8,7 @@ from typing import Any
 from knetsim.api.events import WARNING
 from knetsim.api.objects import Object, name_of, namespace_of, parse_time, uid_of
 from knetsim.errors import KnetsimError, LeftoverError
-from knetsim.node.kubelet.containers import Container, Surroundings
+from knetsim.node.kubelet.containers import Container
 from knetsim.node.kubelet.launch import Launcher
 from knetsim.node.kubelet.lifecycle import (
     ContainerView,
@@ -20,6 +20,7 @@ from knetsim.node.kubelet.lifecycle import (
     plan_ephemeral,
     read_containers,
 )
+from knetsim.node.kubelet.surroundings import Surroundings
 
 #: until a container whose configuration cannot be made is tried again, if nothing of it changes before
 _CONFIG_PAUSE = 10.0

@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from knetsim.api.events import NORMAL, WARNING
 from knetsim.api.objects import Object, uid_of
 from knetsim.errors import CommandError, KnetsimError, NotFound
-from knetsim.node.images import Image, NodeImages
-from knetsim.node.kubelet.actions import Actions, Target
+from knetsim.node.images import Image
+from knetsim.node.kubelet.actions import Target
 from knetsim.node.kubelet.dialing import Dialer
 from knetsim.node.kubelet.ending import Ending, Signal
 from knetsim.node.kubelet.exits import LOST, read_message, read_terminated
@@ -24,40 +23,21 @@ from knetsim.node.kubelet.hooks import Hook, hook_of
 from knetsim.node.kubelet.launch import Launcher, StartRefused
 from knetsim.node.kubelet.lifecycle import ContainerView, CrashBackoff, Running, State, Terminated, Waiting
 from knetsim.node.kubelet.probes import Probing
-from knetsim.node.kubelet.sources import Sources
-from knetsim.system.cgroup import Cgroup, Cgroups
+from knetsim.node.kubelet.surroundings import Surroundings
+from knetsim.system.cgroup import Cgroup
 from knetsim.system.container import (
+    DEFAULT_ENV,
     START_FAILED,
     ContainerProcess,
     ContainerSpec,
     Process,
-    start_command,
     start_process,
 )
-from knetsim.system.container_watch import ContainerWatch
+from knetsim.system.exec_session import CommandSpec, ExecSession, start_session
+from knetsim.system.identity import DEFAULT_IDENTITY
 
 CREATING = Waiting("ContainerCreating")
 INITIALIZING = Waiting("PodInitializing")
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What containers need of their kubelet: who follows them, who probes them, clocks, whom to tell, what else is
-    stored.
-
-    `wall` is seconds since 1970, `steady` those of a clock that nobody sets. `tell` is called with (reason, message,
-    type, container's name or "") and becomes an Event, `wake` when there is something to look at.
-    """
-
-    watch: ContainerWatch
-    actions: Actions
-    wall: Callable[[], float]
-    steady: Callable[[], float]
-    tell: Callable[[str, str, str, str], None]
-    wake: Callable[[], None]
-    sources: Sources
-    images: NodeImages
-    cgroups: Cgroups
 
 
 class Container:
@@ -222,9 +202,7 @@ class Container:
     def _begin(self, container: Mapping[str, Any]) -> None:
         """It runs: its postStart hook first, then its probes."""
         if hook := hook_of(container, "postStart"):
-            self._post_start = Hook(
-                hook, self._target(container, "post-start"), self._around.actions, self._around.wake
-            )
+            self._post_start = Hook(hook, self._target(container), self._around.actions, self._around.wake)
         else:
             self._probe(container)
 
@@ -234,25 +212,35 @@ class Container:
         def tell(reason: str, message: str, kind: str) -> None:
             around.tell(reason, message, kind, self.name)
 
-        self._probing = Probing.of(container, self._target(container, "probe"), tell, around.wake)
+        self._probing = Probing.of(container, self._target(container), tell, around.wake)
         if self._probing is not None:
             self._probing.begin(around.actions)
 
-    def _target(self, container: Mapping[str, Any], purpose: str) -> Target:
+    def _target(self, container: Mapping[str, Any]) -> Target:
         sandbox = self._launcher.sandbox
-        dialer, output = Dialer(sandbox.worker.place.namespaces), f"{self._directory}/{purpose}.output"
-        return Target(container, sandbox.ip, dialer, self.start_command, output)
+        return Target(container, sandbox.ip, Dialer(sandbox.worker.place.namespaces), self.start_session)
 
-    def start_command(self, argv: Sequence[str], log: str) -> Process:
-        """Start a command in the container, with its environment. NotFound when it does not run; CommandError."""
-        process, spec = self.process, self._spec
-        if process is None or spec is None:
-            raise NotFound(f"container {self.name} has no process")
-        place = process.exec_place()
+    def start_session(self, argv: Sequence[str], *, stdin: bool = False, tty: bool = False) -> ExecSession:
+        """Start a command as if the container had started it: for kubectl exec, probes and hooks, by any thread.
+        NotFound when it does not run; CommandError."""
+        process, sandbox = self.process, self._launcher.sandbox
+        if process is not None:
+            spec = process.spec
+            place, env, cwd, identity, group = sandbox.enter(process), spec.env, spec.cwd, spec.identity, spec.cgroup
+        elif self.holding:
+            place, cwd, identity, group = sandbox.view(), "/", DEFAULT_IDENTITY, None
+            env = {**DEFAULT_ENV, "HOSTNAME": sandbox.hostname}
+        else:
+            raise NotFound(f'container not found ("{self.name}")')
+        if tty:
+            env = {"TERM": "xterm", **env}
         try:
-            return start_command(place, argv, log, env=spec.env, cwd=spec.cwd)
+            session = start_session(CommandSpec(place, argv, env, cwd, identity, stdin, tty))
         finally:
             place.close()
+        if group is not None:
+            group.add(session.pid)
+        return session
 
     # --- end
 
@@ -332,7 +320,7 @@ class Container:
             self._probing.quiet()
         begun = None
         if hook and grace > 0:
-            begun = Hook(hook, self._target(container, "pre-stop"), around.actions, around.wake)
+            begun = Hook(hook, self._target(container), around.actions, around.wake)
         self._ending, self._anew = Ending(deadline, begun), anew
 
     def go_on(self, *, turn: bool = True) -> float | None:

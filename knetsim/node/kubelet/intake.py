@@ -15,7 +15,6 @@ from knetsim.node.images import Images, NodeImages
 from knetsim.node.kubelet.actions import Actions
 from knetsim.node.kubelet.admission import Rejection, check_admission, reject_pod
 from knetsim.node.kubelet.capacity import NodeBook, needs_labels
-from knetsim.node.kubelet.containers import Surroundings
 from knetsim.node.kubelet.events import EventQueue
 from knetsim.node.kubelet.files import ClusterDns
 from knetsim.node.kubelet.host_ports import HostPorts
@@ -27,6 +26,7 @@ from knetsim.node.kubelet.registration import Nodes, Registered
 from knetsim.node.kubelet.resources import read_limits
 from knetsim.node.kubelet.sandbox import PodSandbox
 from knetsim.node.kubelet.sources import StoreSources
+from knetsim.node.kubelet.surroundings import Surroundings
 from knetsim.node.kubelet.volumes import PodVolumes
 from knetsim.system.cgroup import Cgroups
 from knetsim.system.container_watch import ContainerWatch

@@ -24,6 +24,7 @@ from knetsim.node.kubelet.sources import Sources
 from knetsim.system.cgroup import Cgroup, Cgroups
 from knetsim.system.container import DEFAULT_ENV, ContainerSpec
 from knetsim.system.rootfs import Mount
+from knetsim.system.signals import find_signal
 
 Tell = Callable[[str, str, str], None]
 
@@ -98,6 +99,7 @@ class Launcher:
             stdin=bool(container.get("stdin")),
             tty=bool(container.get("tty")),
             cgroup=self._limit(pod, container, run),
+            stop_signal=_read_stop_signal(container),
         )
 
     def _limit(self, pod: Object, container: Mapping[str, Any], run: int) -> Cgroup | None:
@@ -105,3 +107,11 @@ class Launcher:
             return limited_pod(pod, self._cgroups).create(pod, container, run)
         except OSError as error:
             raise StartRefused("CreateContainerError", f"its limits cannot be set: {error}") from error
+
+
+def _read_stop_signal(container: Mapping[str, Any]) -> int:
+    name = (container.get("lifecycle") or {}).get("stopSignal") or "SIGTERM"
+    try:
+        return find_signal(name)
+    except KeyError as error:
+        raise StartRefused("CreateContainerError", f'"{name}" is no signal of this machine') from error

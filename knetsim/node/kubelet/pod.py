@@ -20,7 +20,7 @@ from knetsim.errors import CommandError, Conflict, KnetsimError, NotFound
 from knetsim.names import did_you_mean
 from knetsim.node.kubelet.access import ContainerAccess
 from knetsim.node.kubelet.container_set import ContainerSet, grace_of
-from knetsim.node.kubelet.containers import Container, Surroundings
+from knetsim.node.kubelet.containers import Container
 from knetsim.node.kubelet.launch import Launcher
 from knetsim.node.kubelet.lifecycle import (
     ContainerView,
@@ -36,6 +36,7 @@ from knetsim.node.kubelet.readiness import is_finished
 from knetsim.node.kubelet.sandbox import PodSandbox
 from knetsim.node.kubelet.static_pods import hash_of
 from knetsim.node.kubelet.status import PodView, build_status
+from knetsim.node.kubelet.surroundings import Surroundings
 from knetsim.node.kubelet.volumes import MountError
 from knetsim.system.container import Process
 from knetsim.system.netns import Namespaces

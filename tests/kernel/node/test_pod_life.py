@@ -326,3 +326,30 @@ def test_a_static_pod(lab: Lab) -> None:
     assert lab.get(name)["status"]["containerStatuses"][0]["containerID"] == started, "the container did not notice"
     os.unlink(path)
     lab.pods.wait_for(lambda pods: pods.get("default", name) is None, DEADLINE, "its end")
+
+
+def test_a_probe_runs_as_the_container_does(lab: Lab) -> None:
+    """As its user and with its root directory, and what it starts in the background goes on."""
+    script = "test $(id -u) = 1234 && test $WHO = me && (sleep 60 & echo $! >/tmp/pid); ls -n /tmp/pid >&2"
+    probe = {"exec": {"command": ["sh", "-c", f"({script}) >/proc/1/fd/1 2>&1"]}, "periodSeconds": 60}
+    lab.put_pod(
+        shell(
+            FOREVER,
+            readinessProbe=probe,
+            env=[{"name": "WHO", "value": "me"}],
+            securityContext={"runAsUser": 1234, "runAsGroup": 1234},
+        )
+    )
+    lab.wait(ready)
+    lab.wait_log("1234")
+    in_container(lab, "sh", "-c", "kill -0 $(cat /tmp/pid) && echo alive >/proc/1/fd/1")
+    lab.wait_log("alive")
+
+
+def test_another_signal_to_end_it(lab: Lab) -> None:
+    script = "trap 'echo asked >/proc/1/fd/1; exit 3' USR1; echo up; while :; do sleep 0.05; done"
+    lab.put_pod(shell(script, lifecycle={"stopSignal": "SIGUSR1"}), metadata={"finalizers": ["test/keep"]})
+    lab.wait_log("up")
+    lab.store.delete("Pod", "c1", "default")
+    pod = lab.wait(lambda status: "terminated" in state_of(status))
+    assert state_of(pod["status"])["terminated"]["exitCode"] == 3
