@@ -347,9 +347,9 @@ def test_a_probe_runs_as_the_container_does(lab: Lab) -> None:
 
 
 def test_another_signal_to_end_it(lab: Lab) -> None:
-    script = "trap 'echo asked >/proc/1/fd/1; exit 3' USR1; echo up; while :; do sleep 0.05; done"
-    lab.put_pod(shell(script, lifecycle={"stopSignal": "SIGUSR1"}), metadata={"finalizers": ["test/keep"]})
-    lab.wait_log("up")
-    lab.store.delete("Pod", "c1", "default")
-    pod = lab.wait(lambda status: "terminated" in state_of(status))
-    assert state_of(pod["status"])["terminated"]["exitCode"] == 3
+    script = "trap 'exit 3' USR1; touch /tmp/up; while :; do sleep 0.05; done"
+    probe = {"exec": {"command": ["test", "!", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 1}
+    container = shell(script, lifecycle={"stopSignal": "SIGUSR1"}, livenessProbe=probe)
+    lab.put_pod(container, restartPolicy="Always")
+    pod = lab.wait(lambda status: (status.get("containerStatuses") or [{}])[0].get("restartCount"))
+    assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 3
