@@ -214,12 +214,13 @@ def explain_files(limit: int) -> str:
 
 def test_who_comes_when_no_descriptor_is_left_waits_for_one() -> None:
     """And the relay does not look at the caller again and again meanwhile."""
-    server, scarce, dials = Server(echo), threading.Event(), itertools.count()
+    server, scarce, dials, joined = Server(echo), threading.Event(), itertools.count(), threading.Event()
 
     def dial() -> socket.socket:
         if scarce.is_set():
             next(dials)
             raise OSError(errno.EMFILE, "Too many open files")
+        joined.set()
         return server.dial()
 
     relay = Relay("test", listen_at("127.0.0.1", START_PORT), dial)
@@ -227,6 +228,7 @@ def test_who_comes_when_no_descriptor_is_left_waits_for_one() -> None:
     try:
         first = socket.create_connection(relay.address, SECONDS)
         first.sendall(b"first")
+        assert joined.wait(SECONDS)
         scarce.set()
         with socket.create_connection(relay.address, SECONDS) as refused:
             assert read_all(refused) == b""
