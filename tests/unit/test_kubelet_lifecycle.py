@@ -21,7 +21,7 @@ from knetsim.node.kubelet.lifecycle import (
     plan_containers,
     plan_ephemeral,
 )
-from knetsim.node.kubelet.status import build_phase
+from knetsim.node.kubelet.status import build_phase, own_share, says_the_same
 
 NEW = Waiting("ContainerCreating")
 UP = Running(1.0, "knetsim://1")
@@ -264,3 +264,21 @@ def test_phase_with_sidecars() -> None:
     assert phase_of(NEVER, [up], [view("main", UP)], side=SIDECAR) == "Running"
     assert phase_of(NEVER, [up], [view("main", OK)], side=SIDECAR) == "Running"
     assert phase_of(NEVER, [view("side", OK)], [view("main", OK)], side=SIDECAR) == "Succeeded"
+
+
+# --- what of a status is the kubelet's
+
+
+def test_what_others_have_written_is_not_written_again() -> None:
+    mine = {"type": "Ready", "status": "True"}
+    theirs = [{"type": "DisruptionTarget", "status": "True"}, {"type": "PodScheduled", "status": "True"}]
+    status = {"phase": "Running", "nominatedNodeName": "w", "qosClass": "Burstable", "conditions": [mine, *theirs]}
+    assert own_share(status, {"conditions": theirs}) == {"phase": "Running", "conditions": [mine]}
+    assert own_share(status, {})["conditions"] == [mine, theirs[1]]  # nobody has scheduled it
+
+
+def test_the_order_of_conditions_says_nothing() -> None:
+    one, other = {"type": "Ready", "status": "True"}, {"type": "x", "status": "True"}
+    assert says_the_same({"conditions": [one, other]}, {"conditions": [other, one]})
+    assert not says_the_same({"conditions": [one]}, {"conditions": [one, other]})
+    assert not says_the_same({"conditions": [one], "phase": "Running"}, {"conditions": [one], "phase": "Failed"})

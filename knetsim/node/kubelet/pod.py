@@ -35,7 +35,7 @@ from knetsim.node.kubelet.lifecycle import (
 from knetsim.node.kubelet.readiness import is_finished
 from knetsim.node.kubelet.sandbox import PodSandbox
 from knetsim.node.kubelet.static_pods import hash_of
-from knetsim.node.kubelet.status import PodView, build_status
+from knetsim.node.kubelet.status import PodView, build_status, own_share, says_the_same
 from knetsim.node.kubelet.surroundings import Surroundings
 from knetsim.node.kubelet.volumes import MountError
 from knetsim.system.container import Process
@@ -226,10 +226,10 @@ class PodRun:
         over = plan.finished and self._over
         view = PodView(containers, self._ip, host_ip, self._since, ready, terminal=over, failure=self._failure)
         status = build_status(pod, base, view, self._around.wall())
-        if status == base or not self._online:
+        if says_the_same(status, base) or not self._online:
             return
         try:
-            written = self._store.update_status({**pod, "status": status})
+            written = self._store.update_status({**pod, "status": own_share(status, base)})
         except (NotFound, Conflict):
             return  # another pod of that name, or none: the watch is about to say so
         self._status, self.written = status, revision_of(written)

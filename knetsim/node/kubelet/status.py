@@ -7,11 +7,12 @@ pkg/kubelet/kubelet_pods.go (getPhase, convertStatusToAPIStatus) and pkg/kubelet
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from knetsim.api.objects import Object, format_time
+from knetsim.api.shared_status import shared_fields
 from knetsim.node.kubelet.container_status import build_container_status
 from knetsim.node.kubelet.lifecycle import (
     ALWAYS,
@@ -228,6 +229,19 @@ def rejected_status(previous: Mapping[str, Any], reason: str, message: str, now:
     return {**kept, **started, "phase": "Failed", "reason": reason, "message": f"Pod was rejected: {message}"}
 
 
-def owned_conditions(conditions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those of a pod's conditions that are its kubelet's to write."""
-    return [one for one in conditions if one["type"] in OWN_CONDITIONS]
+def own_share(status: Mapping[str, Any], previous: Mapping[str, Any]) -> Object:
+    """What of a pod's status its kubelet writes. The rest is others', who may have changed it since `previous` was
+    read; the scheduler's PodScheduled is among it."""
+    theirs = shared_fields("Pod") - _OWNED
+    share = {name: value for name, value in status.items() if name not in theirs}
+    ours = set(OWN_CONDITIONS) - ({"PodScheduled"} & _by_type(previous).keys())
+    return {**share, "conditions": [one for kind, one in _by_type(status).items() if kind in ours]}
+
+
+def says_the_same(status: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two statuses differ at most in the order of their conditions, which is the server's."""
+    return _by_type(status) == _by_type(other) and {**status, "conditions": ()} == {**other, "conditions": ()}
+
+
+def _by_type(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {condition["type"]: condition for condition in status.get("conditions") or ()}
