@@ -342,3 +342,9 @@ def test_a_name_that_is_none(puller: Puller) -> None:
     assert told[0][0::2] == ("InspectFailed", WARNING)
     assert told[1:] == [("Failed", "Error: InvalidImageName", WARNING), ("InvalidImageName", told[0][1], "None")]
     assert told[0][1].startswith(message)
+
+
+def test_no_files_of_an_image_hide_the_machines_links() -> None:
+    """Debian's /bin is a link to usr/bin: a directory of that name laid over it hides every program."""
+    links = {"bin", "sbin", "lib", "lib64"}
+    assert [path for directory in FILES.iterdir() for path in directory.iterdir() if path.name in links] == []
