@@ -30,7 +30,7 @@ def build_container_status(
     }
     if current:
         status["containerID"] = current.container_id
-        resources = container.get("resources") or {}
+        resources = (container.get("resources") or {}) if view.resources is None else view.resources
         if resources.get("requests"):
             status["allocatedResources"] = dict(resources["requests"])
         if resources:

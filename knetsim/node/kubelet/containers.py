@@ -23,6 +23,7 @@ from knetsim.node.kubelet.hooks import Hook, hook_of
 from knetsim.node.kubelet.launch import Launcher, StartRefused
 from knetsim.node.kubelet.lifecycle import ContainerView, CrashBackoff, Running, State, Terminated, Waiting
 from knetsim.node.kubelet.probes import Probing
+from knetsim.node.kubelet.resources import resize
 from knetsim.node.kubelet.surroundings import Surroundings
 from knetsim.system.cgroup import Cgroup
 from knetsim.system.container import (
@@ -58,6 +59,8 @@ class Container:
         self._refused = False  # the last attempt to start it failed before there was anything to start
         self._image = ""  # as its object named it when it was started
         self._wanted = ""  # as its object names it now
+        self._resources: Mapping[str, Any] = {}  # that hold for its present run
+        self._unmet: Mapping[str, Any] | None = None  # that it was to have instead, and could not
         self._found: Image | None = None
         self._spec: ContainerSpec | None = None
         self._probing: Probing | None = None
@@ -74,6 +77,7 @@ class Container:
         self._last = read_terminated(last, read_time) if last else None
         self._ended = self._around.steady()
         self._image = self._wanted = container["image"]
+        self._resources = container.get("resources") or {}
         if status.get("imageID"):
             self._found = self._launcher.known_image(container)
         if ended := state.get("terminated"):
@@ -110,6 +114,7 @@ class Container:
             starting=starting,
             busy=starting or self._ending is not None,
             changed=isinstance(self.state, Running) and self._image not in ("", self._wanted),
+            resources=self._resources,
         )
 
     def wait_for_start(self, initializing: bool) -> None:
@@ -145,6 +150,7 @@ class Container:
             self._backoff = self._backoff.next(self._ended, self._around.steady())
             self._last = self.state
         self._runs, self._found, self._spec = run + 1, found, spec
+        self._resources, self._unmet = container.get("resources") or {}, None
         self._retry_at, self._refused = None, False
         now = self._around.wall()
         identity = "knetsim://" + hashlib.sha256(f"{uid_of(pod)}/{self.name}/{run}".encode()).hexdigest()
@@ -242,6 +248,17 @@ class Container:
             group.add(session.pid)
         return session
 
+    def _resize(self, container: Mapping[str, Any]) -> None:
+        """Give it the resources that its object names now, while it runs."""
+        wanted = container.get("resources") or {}
+        if self.process is None or wanted in (self._resources, self._unmet):
+            return
+        if why := resize(self._cgroup, container):
+            self._unmet = wanted
+            self._tell("ResizeError", f"Container {self.name} keeps its resources: {why}", WARNING)
+        else:
+            self._resources = wanted
+
     # --- end
 
     def collect(self, container: Mapping[str, Any], grace: float) -> None:
@@ -251,6 +268,7 @@ class Container:
             self._retry_at = None  # it may be that only the image was wrong
         if self.process is not None and self._exited.is_set():
             self._note_exit(container)
+        self._resize(container)
         hook = self._post_start
         if hook is not None and hook.done:
             self._post_start = None

@@ -92,6 +92,7 @@ class ContainerView:
     starting: bool = False  # its postStart hook is not through
     busy: bool = False
     changed: bool = False  # its object names another image now
+    resources: Mapping[str, Any] | None = None  # that hold for it; None: those of its object
 
     @property
     def begun(self) -> bool:

@@ -23,6 +23,21 @@ def read_limits(spec: Mapping[str, Any]) -> Limits:
     return Limits(memory or None, cpu or None)
 
 
+def resize(cgroup: Cgroup | None, container: Mapping[str, Any]) -> str:
+    """Hold a running container to the limits that its spec has now; why that cannot be, or nothing.
+
+    What it requests is only counted, so nothing has to be done for it.
+    """
+    limits = read_limits(container)
+    if cgroup is None:
+        return "it was started without limits, so it has no control group" if limits else ""
+    try:
+        cgroup.limit(limits)
+    except OSError as error:
+        return f"the kernel refuses them: {error.strerror}"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class LimitedPod:
     """The control groups of one pod."""

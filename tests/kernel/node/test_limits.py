@@ -91,3 +91,27 @@ def test_without_groups_it_is_said(lab: Lab) -> None:
     lab.run("c1", limited(BUSY, memory="64Mi", cpu="1"))
     fields = [found.field for _, found in lab.kubelet.not_simulated()]
     assert fields == [f"spec.containers[0].resources.limits.{name}" for name in ("cpu", "memory")]
+
+
+def test_limits_that_change_while_it_runs(limiting: Lab) -> None:
+    limiting.put_pod(limited(BUSY, cpu="100m"))
+    pod = limiting.wait(lambda status: "running" in state_of(status))
+    throttled = group_of(limiting).count_throttled()
+    wait_until(
+        "a span in which it waits", lambda: "" if group_of(limiting).count_throttled() > throttled else "none", DEADLINE
+    )
+    pod["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "4", "memory": "64Mi"}}
+    limiting.put(pod)
+    limiting.wait(
+        lambda status: status["containerStatuses"][0].get("resources", {}).get("limits", {}).get("cpu") == "4"
+    )
+    assert restarts_of(limiting.get()["status"]) == 0
+    assert not [reason for reason, _ in limiting.events() if reason == "ResizeError"]
+
+
+def test_limits_that_come_too_late_are_told(limiting: Lab) -> None:
+    pod = limiting.run("c1", shell(BUSY, image="debian"))
+    pod["spec"]["containers"][0]["resources"] = {"limits": {"memory": "64Mi"}}
+    limiting.put(pod)
+    assert "no control group" in limiting.wait_event("ResizeError")
+    assert "resources" not in limiting.get()["status"]["containerStatuses"][0]
