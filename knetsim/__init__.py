@@ -4,7 +4,7 @@ A manifest's way, from what a user asks to what the kernel does (each folder one
 
     knetsim/cli            ask: the command line and the mininet> prompt
     knetsim/api            accept: objects as Kubernetes stores them, the store, the informer
-    knetsim/control        decide: what stands in for Kubernetes' control plane
+    knetsim/control        decide: Kubernetes' own control plane, or what stands in for it
     knetsim/node           carry out: workers, etcd members, the kubelet, the pod network's agents
     knetsim/dataplane      express: what the kernel shall have
     knetsim/system         touch: the only folder that touches the machine
@@ -15,7 +15,8 @@ A packet's way is the tuple `PATH` in knetsim/dataplane/__init__.py. They are pu
     where are scenario files read?        knetsim/scenario
     where are hosts and switches made?    knetsim/dataplane/underlay.py
     where is etcd started?                knetsim/node/etcd.py
-    where do objects get into etcd?       knetsim/api/etcd_store.py
+    where does the API server run?        knetsim/control/kubernetes
+    where do objects get into etcd?       knetsim/api/etcd_store.py (and http_store.py, through the API server)
     where does a pod come to life?        knetsim/node/kubelet
     what does an image run?               knetsim/node/images
     where does it get its network?        knetsim/dataplane/pod

@@ -104,11 +104,11 @@ class Cluster(ClusterAssembly):
 
     def kp_vip_add(self, vip: str, pods: list[str]) -> None:
         """The first knetsim's VIPs; refused in this version."""
-        raise self._not_yet("kp_vip_add", "Services")
+        raise self._not_yet("kp_vip_add", "VIPs apart from them: kubectl expose")
 
     def kp_vip_del(self, vip: str) -> None:
         """The first knetsim's VIPs; refused in this version."""
-        raise self._not_yet("kp_vip_del", "Services")
+        raise self._not_yet("kp_vip_del", "VIPs apart from them: kubectl delete service")
 
     def start_skupper(self) -> None:
         """The first knetsim's link between clusters; refused in this version."""
@@ -116,7 +116,7 @@ class Cluster(ClusterAssembly):
 
     def _not_yet(self, call: str, what: str) -> KnetsimError:
         return KnetsimError(
-            f"{call} is not here yet", self.name, f"this version has pods and their network, not {what}"
+            f"{call} is not here yet", self.name, f"this version has pods and Kubernetes' own Services, not {what}"
         )
 
     def __repr__(self) -> str:

@@ -92,9 +92,9 @@ class Worker(HostNode):
         return self.cluster.pod_ip(name, worker=self, namespace=namespace)
 
     def run_ingress(self, name: str, port: int, rules: list[dict[str, str]]) -> None:
-        """The nginx in front of Services; refused in this version, which has no Services yet."""
+        """The nginx in front of Services; refused in this version, which has no ingress yet."""
         raise KnetsimError(
             "run_ingress is not here yet",
             self.name,
-            "this version has pods and their network, not Services and ingress",
+            "this version has pods and Services, not ingress",
         )
