@@ -11,6 +11,7 @@ import click
 from knetsim.cli.execute import execute
 from knetsim.cli.render import print_error
 from knetsim.errors import EXIT_OK, KnetsimError, StoreUnavailable
+from knetsim.names import cluster_id
 from knetsim.system import rpc, state
 
 _PROMPT = "mininet> "
@@ -41,11 +42,23 @@ def _run_line(simulation: state.StateDirectory, line: str) -> int:
     interrupt it; all else is the simulation's to run.
     """
     host, _, command = line.strip().partition(" ")
+    if host == "kubectl" and (place := _find_control_plane(simulation, command.split())):
+        rest = command.split(maxsplit=2)[2:] if command.startswith("-c ") else [command]
+        return execute(simulation.name, place, None, ["bash", "-c", " ".join(["kubectl", *rest])])
     if command.strip() and host in _read_hosts(simulation):
         return execute(simulation.name, host, None, ["bash", "-c", command])
     answer, _ = rpc.call(simulation.control_socket, "line", timeout=None, line=line)
     click.echo(answer["output"], nl=False)
     return int(answer["code"])
+
+
+def _find_control_plane(simulation: state.StateDirectory, words: list[str]) -> str | None:
+    """The host of the control plane that `kubectl [-c CLUSTER] …` is about; None leaves the answer to the prompt."""
+    hosts = [name for name in _read_hosts(simulation) if name.endswith("cp")]
+    if words[:1] != ["-c"]:
+        return min(hosts, default=None)
+    wanted = words[1].lower() if len(words) > 1 else ""
+    return next((name for name in hosts if wanted in (name[:-2].lower(), cluster_id(name[:-2]))), None)
 
 
 def _read_hosts(simulation: state.StateDirectory) -> list[str]:

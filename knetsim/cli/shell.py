@@ -26,13 +26,17 @@ from mininet.cli import CLI
 from mininet.log import lg
 from mininet.util import quietRun
 
+from knetsim.cli.execute import build_environment
 from knetsim.cli.render import print_error, render_status
 from knetsim.control_planes import require_kubernetes
 from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, UsageError
 from knetsim.names import control_plane_host, nearest_word
 from knetsim.simulation import Simulation
+from knetsim.system.run import run, run_attached
 
 _HISTORY = "~/.knetsim_history"
+#: a command that is typed may run as long as it likes
+_COMMAND_SECONDS = 24 * 3600.0
 #: between looks whether a node's shell still runs
 _LOOK_MILLISECONDS = 500
 _NOT_YET = {
@@ -178,14 +182,24 @@ class Shell(CLI):  # type: ignore[misc]
         render_status(self.simulation.status(), "json" if "json" in line.split() else "table")
 
     def do_kubectl(self, line: str) -> None:
-        """kubectl [-c CLUSTER] ARGS: the real kubectl, on the control plane's host; workers may be called C0w1 too."""
+        """kubectl [-c CLUSTER] ARGS: the real kubectl, on the control plane's host; workers may be called C0w1 too.
+        Not in the host's own shell, as its commands are: what kubectl does with a terminal, it does with yours."""
         words = line.split(maxsplit=2)
         name, rest = (words[1], "".join(words[2:])) if words[:1] == ["-c"] and len(words) > 1 else ("", line)
         cluster = self.simulation.get(name) if name else self.simulation.clusters[0]
         require_kubernetes(cluster.plane, cluster.name, "kubectl")
         nodes = {worker.name: worker.node_name for one in self.simulation.clusters for worker in one.workers}
         rest = re.sub(r"\S+", lambda match: nodes.get(match.group(), match.group()), rest)
-        self._run_on(self.mn[control_plane_host(cluster.name)], f"kubectl {rest}")
+        argv = ["bash", "-c", f"kubectl {rest}"]  # pipes and quotes are the shell's
+        host = self.mn[control_plane_host(cluster.name)]
+        env, cwd = build_environment(host.name, host.environment), os.getcwd()
+        if self._capturing.locked():  # for another terminal
+            done = run(argv, place=host.place, env=env, cwd=cwd, check=False, merge=True, timeout=_COMMAND_SECONDS)
+            click.echo(done.output, nl=False)
+            self.code = done.code
+        else:
+            sys.stdout.flush()
+            self.code = run_attached(argv, place=host.place, env=env, cwd=cwd, has_input=self.isatty())
 
     def do_pingall(self, line: str) -> None:
         """pingall: ping between all hosts, and between all pods of each cluster."""

@@ -100,14 +100,22 @@ def start_error(error: OSError, argv: Sequence[str], where: str) -> KnetsimError
     )
 
 
-def run_attached(argv: Sequence[str], *, place: Namespaces, env: Mapping[str, str], cwd: str | None = None) -> int:
+def run_attached(
+    argv: Sequence[str],
+    *,
+    place: Namespaces,
+    env: Mapping[str, str],
+    cwd: str | None = None,
+    has_input: bool = True,
+) -> int:
     """Run `argv` in `place` with this terminal's input and output; its exit code, 128 and the number for a signal.
 
-    Ctrl-C is the child's; who asks us to end asks it. MissingTool when there is no such program there.
+    Without `has_input` it reads nothing: what waits there is for somebody else. Ctrl-C is the child's; who asks us to
+    end asks it. MissingTool when there is no such program there.
     """
     try:
         with entered(place):
-            child = subprocess.Popen(argv, env=dict(env), cwd=cwd)
+            child = subprocess.Popen(argv, env=dict(env), cwd=cwd, stdin=None if has_input else subprocess.DEVNULL)
     except OSError as error:
         raise start_error(error, argv, place.name) from error
     before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _PASSED_ON}
