@@ -43,13 +43,15 @@ class Cluster(ClusterAssembly):
         worker: Worker | None = None,
         namespace: str = names.DEFAULT_NAMESPACE,
         command: list[str] | None = None,
-        image: str = "registry.k8s.io/pause:3.10",
+        image: str = "",
     ) -> str:
         """Create a pod, on `worker` or where there is room, wait until it is ready, and return its address.
 
+        Without `image` a command has this machine's own system for its files, and without both there is no process.
         ObjectError, AlreadyExists; NotReady, with the pod's own words, when it does not become ready.
         """
-        container: dict[str, Any] = {"name": "pause" if command is None else "main", "image": image}
+        own = "registry.k8s.io/pause:3.10" if command is None else "debian"
+        container: dict[str, Any] = {"name": "pause" if command is None else "main", "image": image or own}
         if command is not None:
             container["command"] = command
         # whoever types delete_container waits for it: most programs at the prompt do not heed SIGTERM as process 1

@@ -7,12 +7,12 @@ inside the sandbox (`Simulation.run` makes one), whose end frees whatever it mad
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -244,20 +244,17 @@ class Simulation:
 
     def _host_target(self, word: str) -> Target:
         node = self.net.find_node(word)
-        own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            # a switch has a network namespace only; the rest is the simulation's
-            place = node.place.with_fds(node.name, **{"mnt": mounts, **node.place.fds, "pid": own_pids})
-        finally:
-            os.close(own_pids)
-            os.close(mounts)
+        place = _whole_place(node.place)
         directory = names.host_directory(node.name)
         env = getattr(node, "environment", {})
         return Target(place, _prompt_of(node.name, self.clusters), env, directory if Path(directory).is_dir() else "/")
 
     def _pod_target(self, cluster: Cluster, namespace: str, pod: str, container: str | None) -> Target:
-        place, worker = cluster.pod_place(namespace, pod, container)
+        found, worker = cluster.pod_place(namespace, pod, container)
+        try:
+            place = _whole_place(found)
+        finally:
+            found.close()
         prompt = f"{worker.cluster_id}:{worker.short_name}:{pod}"
         return Target(place, prompt, {"HOSTNAME": pod}, "/")
 
@@ -327,6 +324,13 @@ def build_hosts_file(scenario: Scenario) -> str:
         for host, address in cluster.host_addresses().items():
             lines.append(f"{address} {host} {names.node_name(host)}")
     return "\n".join(lines) + "\n"
+
+
+def _whole_place(place: Namespaces) -> Namespaces:
+    """`place` for a command from outside: a switch has a network namespace only, a host and a pod without a process no
+    pid namespace; the rest is the simulation's. The caller closes both."""
+    with closing(Namespaces.of_thread("simulation", ("mnt", "pid"))) as own:
+        return own.with_fds(place.name, **place.fds)
 
 
 def _prompt_of(host: str, clusters: list[Cluster]) -> str:

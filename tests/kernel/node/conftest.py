@@ -21,6 +21,7 @@ from knetsim.system.cgroup import Cgroups, remove_cgroup_tree
 from knetsim.system.container_watch import read_log
 from knetsim.system.layers import Layers
 from knetsim.system.netns import Namespaces
+from knetsim.system.strays import end_processes
 from knetsim.system.wait import wait_until
 from tests.kernel.conftest import LAYERS
 from tests.kernel.pods import PodMaker
@@ -109,13 +110,15 @@ class Lab:
         self.kubelet.look_at_clock()
 
     def close(self) -> None:
-        """End all pods, then the kubelet."""
+        """End all pods, then the kubelet, and what a kubelet before it has left on a worker's own network."""
         for pod in self.store.list("Pod").items:
             if pod["metadata"].get("finalizers"):
                 self.store.update({**pod, "metadata": {**pod["metadata"], "finalizers": []}})
         for pod in self.store.list("Pod").items:
             self.delete(pod["metadata"]["name"], pod["metadata"]["namespace"], grace_seconds=0)
         self.kubelet.stop()
+        for worker in self.workers:
+            end_processes(worker.namespaces.fds["net"])
         self.pods.stop()
         self.store.close()
         left = [group for path in self.made for group in os.listdir(path) if os.path.isdir(f"{path}/{group}")]
