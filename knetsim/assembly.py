@@ -9,25 +9,25 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from knetsim import names
+from knetsim.addons import Addon, AddonParts, build_addons
 from knetsim.api.etcd import Etcd
 from knetsim.api.events import WARNING, EventRecorder
 from knetsim.api.informer import Informer
 from knetsim.api.objects import Object
 from knetsim.api.store import Store
+from knetsim.cluster_hosts import build_cluster_hosts
 from knetsim.control_choice import KUBERNETES, choose_control_plane
 from knetsim.control_planes import EmbeddedPlane, KubernetesParts, KubernetesPlane, Plane
-from knetsim.dataplane.underlay import BridgeSwitch, HostNode, Underlay
+from knetsim.dataplane.underlay import BridgeSwitch, Underlay
 from knetsim.errors import NotReady
 from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.etcd import CLIENT_PORT, EtcdMember, client_url, read_health
 from knetsim.node.images import Images
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.kubelet.events import EventQueue
-from knetsim.node.not_enforced import REASON, NotEnforced
 from knetsim.node.pod_network import (
     NATIVE,
     PodNetworkAgents,
@@ -45,7 +45,7 @@ from knetsim.node.service_proxy import (
     ServiceProxies,
     build_proxied_host,
 )
-from knetsim.node.worker import Worker
+from knetsim.node.worker import Worker, WorkerCluster
 from knetsim.rollout import wait_rolled_out, write_manifests
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
 from knetsim.status import ControlPlaneProblem, DaemonState
@@ -105,7 +105,7 @@ class ClusterAssembly:
         self._store: Store | None = None
         self._events: EventRecorder | None = None
         self._event_queue = EventQueue()
-        self.not_enforced: NotEnforced | None = None
+        self.addons: list[Addon] = []
         self._kubelet: Kubelet | None = None
 
     @property
@@ -136,26 +136,11 @@ class ClusterAssembly:
 
     def build(self, hosts_file: str) -> BridgeSwitch:
         """Make the cluster's hosts on its switch, which is returned to be linked to the others."""
-        net, length = self._parts.net, self._parts.scenario.underlay.network.prefixlen
-        switch: BridgeSwitch = net.addSwitch(names.cluster_switch(self.name))
-        addresses = {host: f"{address}/{length}" for host, address in self.spec.host_addresses().items()}
-        for number in range(1, self.spec.etcd.members + 1):
-            host = names.etcd_host(self.name, number)
-            member = self._add_host(host, EtcdMember, addresses[host], hosts_file, cluster=self.name)
-            self.members.append(member)
-            net.addLink(member, switch)
-        host = names.control_plane_host(self.name)
-        self._host = self._add_host(host, ControlPlaneHost, addresses[host], hosts_file)
-        net.addLink(self._host, switch)
-        for worker_spec in self.spec.workers:
-            host = names.worker_host(self.name, worker_spec.name)
-            worker = self._add_host(
-                host, Worker, addresses[host], hosts_file, cluster=self, short_name=worker_spec.name
-            )
-            self.workers.append(worker)
-            net.addLink(worker, switch)
-        self._plane = self._build_plane(self._host)
-        return switch
+        length = self._parts.scenario.underlay.network.prefixlen
+        hosts = build_cluster_hosts(self._parts.net, self.spec, cast("WorkerCluster", self), length, hosts_file)
+        self._host, self.members, self.workers = hosts.control_plane, hosts.members, hosts.workers
+        self._plane = self._build_plane(hosts.control_plane)
+        return hosts.switch
 
     def _build_plane(self, host: ControlPlaneHost) -> Plane:
         if self.control_plane != KUBERNETES:
@@ -163,25 +148,6 @@ class ClusterAssembly:
         etcd = [client_url(str(address)) for address in self.spec.etcd_addresses()]
         parts = KubernetesParts(host, etcd, self._parts.supervisor, self._parts.listeners.get(self.name))
         return KubernetesPlane(self.spec, parts)
-
-    def _add_host(self, name: str, cls: type[HostNode], ip: str, hosts_file: str, **params: Any) -> Any:
-        """A host with its directory and the files it sees as its own."""
-        directory = Path(names.host_directory(name))
-        directory.mkdir()
-        endpoints = ",".join(client_url(str(address)) for address in self.spec.etcd_addresses())
-        for file, text in (
-            ("hosts", hosts_file),
-            (
-                "resolv.conf",
-                "# no name server in this version of knetsim; /etc/hosts names the hosts\noptions attempts:1\n",
-            ),
-            ("etcd-endpoints", endpoints + "\n"),
-        ):
-            (directory / file).write_text(text)
-        shown = {
-            str(directory / file): f"/etc/{file}" for file in ("hosts", "resolv.conf") if Path(f"/etc/{file}").exists()
-        }
-        return self._parts.net.addHost(name, cls=cls, ip=ip, mounts=shown, **params)
 
     def daemon_names(self, host: str) -> list[str]:
         """The supervised daemons on a host: `C0w1/flanneld`."""
@@ -225,7 +191,10 @@ class ClusterAssembly:
         self._start_network()
         self._open_store()
         self._start_services()
+        self._start_addons()
         self._start_kubelet()
+        for addon in self.addons:
+            addon.wait_ready()
         self._apply(manifests)
 
     def _start_etcd(self) -> None:
@@ -257,8 +226,6 @@ class ClusterAssembly:
         progress.done(self.name, f"control plane: {plane.explain()}")
         self._events = EventRecorder(self._store, "knetsim")
         self._event_queue.start()
-        self.not_enforced = NotEnforced(self._store, self._tell_not_enforced)
-        self.not_enforced.start()
         self.nodes, self.pods = Informer(self._store, "Node"), Informer(self._store, "Pod")
         for informer in (self.nodes, self.pods):
             informer.start()
@@ -324,6 +291,27 @@ class ClusterAssembly:
         )
         self.proxies.start()
 
+    def _start_addons(self) -> None:
+        """What else serves the network: before the kubelet, whose pods may want it from their first moment."""
+        self.addons = build_addons(
+            AddonParts(
+                spec=self.spec,
+                plane=self.plane,
+                store=self.store,
+                nodes=self._up(self.nodes),
+                pods=self._up(self.pods),
+                workers=self.workers,
+                control_host=self._up(self._host),
+                network=self._up(self.network),
+                supervisor=self._parts.supervisor,
+                repair=self._parts.repair,
+                tell=self._tell,
+                tell_host=self._record,
+            )
+        )
+        for addon in self.addons:
+            addon.start()
+
     def _start_kubelet(self) -> None:
         parts, progress = self._parts, self._parts.progress
         progress.step(self.name, "the workers' Nodes")
@@ -366,8 +354,8 @@ class ClusterAssembly:
             self.proxies.stop()
         if self.network is not None:
             self.network.stop()
-        if self.not_enforced is not None:
-            self.not_enforced.stop()
+        for addon in reversed(self.addons):
+            addon.stop()
         self._event_queue.stop()
         for informer in (self.nodes, self.pods):
             if informer is not None:
@@ -387,10 +375,10 @@ class ClusterAssembly:
         program = daemon.spec.name.partition("/")[2]
         self._record(host, "DaemonEnded", f"{program} ended ({daemon.last_exit}); it is started again")
 
-    def _tell_not_enforced(self, obj: Object, message: str) -> None:
+    def _tell(self, obj: Object, reason: str, message: str) -> None:
         events = self._events
         if events is not None:
-            self._event_queue.put(lambda: events.record(obj, REASON, message, type=WARNING))
+            self._event_queue.put(lambda: events.record(obj, reason, message, type=WARNING))
 
     def _record(self, host: str, reason: str, message: str) -> None:
         events = self._events

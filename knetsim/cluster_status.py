@@ -135,7 +135,7 @@ def _read_pod_problems(cluster: ClusterAssembly) -> list[PodProblem]:
         pods = found.setdefault(re.sub(r"\[\d+\]", "[]", str(one)), [])
         if key not in pods:
             pods.append(key)
-    ignored = cluster.not_enforced.problems() if cluster.not_enforced else []
+    ignored = [problem for addon in cluster.addons for problem in addon.problems()]
     problems: list[PodProblem] = [{"object": name, "what": what} for name, what in ignored]
     return problems + [
         {"object": f"Pod {cluster.name}/{pods[0]}" + (f" and {len(pods) - 1} more" if pods[1:] else ""), "what": what}

@@ -20,8 +20,8 @@ KINDS: Mapping[str, str] = {
     "Ingress": "nothing listens for it: there is no ingress controller in this version",
 }
 
-#: called with (the object, a message)
-Tell = Callable[[Object, str], None]
+#: called with (the object, a reason, a message)
+Tell = Callable[[Object, str, str], None]
 
 
 class NotEnforced:
@@ -39,7 +39,10 @@ class NotEnforced:
 
     def _note(self, key: str, before: Object | None, after: Object | None) -> None:
         if before is None and after is not None:
-            self._tell(after, KINDS[after["kind"]])
+            self._tell(after, REASON, KINDS[after["kind"]])
+
+    def wait_ready(self) -> None:
+        """Nothing to wait for."""
 
     def problems(self) -> list[tuple[str, str]]:
         """Each object that is there, as `NetworkPolicy default/web`, and what it means that it is not carried out."""

@@ -18,8 +18,10 @@ _BASE = frozenset({"errors", "names"})
 #: modules of the top level that put the layers together; anything below `cli`, `lessons` and `bench` is theirs to use
 _COMPOSITION = frozenset(
     {
+        "addons",
         "assembly",
         "cluster",
+        "cluster_hosts",
         "cluster_status",
         "control_choice",
         "control_planes",

@@ -1,0 +1,62 @@
+"""What serves a cluster's network beside pods and Services: it starts, is waited for, tells what is wrong, stops.
+
+`build_addons` is the list of them, in the order in which they start; they stop in the opposite order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from knetsim.api.informer import Informer
+from knetsim.api.objects import Object
+from knetsim.api.store import Store
+from knetsim.control_planes import Plane
+from knetsim.node.control_plane import ControlPlaneHost
+from knetsim.node.not_enforced import NotEnforced
+from knetsim.node.pod_network import PodNetworkAgents
+from knetsim.node.worker import Worker
+from knetsim.scenario import ClusterSpec
+from knetsim.system.daemon import Supervisor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddonParts:
+    """What there is when the add-ons are made: everything but the kubelet. `nodes` and `pods` are running informers."""
+
+    spec: ClusterSpec
+    plane: Plane
+    store: Store
+    nodes: Informer
+    pods: Informer
+    workers: Sequence[Worker]
+    control_host: ControlPlaneHost
+    network: PodNetworkAgents
+    supervisor: Supervisor
+    repair: bool
+    #: (object, reason, message): a warning Event on an object; returns at once
+    tell: Callable[[Object, str, str], None]
+    #: (host, reason, message): a warning Event on the host's Node; returns at once
+    tell_host: Callable[[str, str, str], None]
+
+
+class Addon(Protocol):
+    """One part; used once."""
+
+    def start(self) -> None:
+        """Begin; returns at once. No Node is registered yet."""
+
+    def wait_ready(self) -> None:
+        """Wait until it does its work for all that is known by now; Nodes are registered. NotReady."""
+
+    def problems(self) -> list[tuple[str, str]]:
+        """What is wrong, for `knetsim status`: an object (`Ingress default/web`), and what it is that is wrong."""
+
+    def stop(self) -> None:
+        """End it; what it put into kernels goes with the sandbox. Twice is once."""
+
+
+def build_addons(parts: AddonParts) -> list[Addon]:
+    """The add-ons of one cluster, not started yet."""
+    return [NotEnforced(parts.store, parts.tell)]
