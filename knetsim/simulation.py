@@ -35,6 +35,7 @@ from knetsim.system.daemon import Daemon, Supervisor
 from knetsim.system.layers import Layers
 from knetsim.system.ledger import Ledger
 from knetsim.system.limits import raise_open_files
+from knetsim.system.low_descriptors import LOW_DESCRIPTORS
 from knetsim.system.netns import Namespaces
 from knetsim.system.rpc import Answer, RpcServer
 from knetsim.system.state import CONTROL_SOCKET, KUBECONFIG
@@ -102,6 +103,7 @@ class Simulation:
         self.state: State = "starting"
         self._ended = threading.Event()
         raise_open_files()
+        LOW_DESCRIPTORS.reserve()
         self._manifests = read_all_manifests(scenario)
         self.net = Underlay()
         self.supervisor = Supervisor(self._daemon_ended)

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 from typing import Any, Self
 
 from knetsim.errors import CommandError, MissingTool
+from knetsim.system.low_descriptors import LOW_DESCRIPTORS
 from knetsim.system.netns import Namespaces, entered
 
 _libnftables = threading.Lock()
 _PASTED_MAX = 120
+_NETLINK_NETFILTER = 12  # linux/netlink.h
 
 
 class Nft:
@@ -35,8 +38,9 @@ class Nft:
                 "no nftables for Python", place.name, str(error), "apt-get install python3-nftables"
             ) from error
         self.place = place
+        # it waits for the kernel's answers with select(2)
         with _libnftables, entered(place):
-            self._context: Any = Nftables()
+            self._context: Any = LOW_DESCRIPTORS.open(Nftables, _is_netlink)
 
     def __enter__(self) -> Self:
         return self
@@ -48,6 +52,7 @@ class Nft:
         """Let go of the context and its socket; the rules stay. The place may be closed then. Twice is once."""
         with _libnftables:
             self._context = None
+            LOW_DESCRIPTORS.give_back()
 
     def apply(self, text: str) -> None:
         """Carry out commands (one or more lines) in one transaction; CommandError shows nft's message and the line."""
@@ -97,6 +102,15 @@ class Nft:
         pasted = text.strip()
         short = "\n" not in pasted and len(pasted) <= _PASTED_MAX
         return CommandError(["nft", pasted] if short else ["nft", "-f", "-"], 1, error, where=self.place.name)
+
+
+def _is_netlink(fd: int) -> bool:
+    """Whether it is a socket that speaks with netfilter."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            return (sock.family, sock.proto) == (socket.AF_NETLINK, _NETLINK_NETFILTER)
+    except OSError:
+        return False  # it is free, or no socket
 
 
 def apply_nft(place: Namespaces, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 
@@ -119,3 +120,29 @@ def test_rules_stop_packets(places: Places) -> None:
     assert run(ping, place=place, check=False).code == 1
     apply_nft(place, "delete table ip knetsim-test")
     assert run(ping, place=place, check=False).code == 0
+
+
+def test_a_process_with_many_descriptors_keeps_low_ones_for_libnftables(places: Places) -> None:
+    """libnftables waits with select(2), and a number from 1024 on would end the process: run apart."""
+    script = """
+from knetsim.system.limits import raise_open_files
+from knetsim.system.low_descriptors import LOW_DESCRIPTORS
+from knetsim.system.netns import Namespaces
+from knetsim.system.nft import Nft
+import os
+raise_open_files()
+LOW_DESCRIPTORS.reserve()
+held = [os.open("/dev/null", os.O_RDONLY) for _ in range(2000)]
+assert min(held) >= 1024
+place = Namespaces.of_thread("here", ("net",))
+for _ in range(1100):
+    with Nft(place) as nft:
+        nft.apply("add table ip x")
+        assert nft.read_tables() == {("ip", "x")}
+many = [Nft(place) for _ in range(300)]
+many[-1].apply("delete table ip x")
+for fd in held[:1000]:
+    os.close(fd)
+many[0].read_tables()
+"""
+    run([sys.executable, "-c", script], place=places("C0w1"))
