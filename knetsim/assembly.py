@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, cast
 
@@ -345,27 +346,23 @@ class ClusterAssembly:
         progress.done(self.name, f"{pods} pod{'s' if pods != 1 else ''} ready")
 
     def stop(self) -> None:
-        """Stop agents, then daemons."""
-        if self._plane is not None:
-            self._plane.stop_kubelets()
-        if self._kubelet is not None:
-            self._kubelet.stop()
-        if self.proxies is not None:
-            self.proxies.stop()
-        if self.network is not None:
-            self.network.stop()
-        for addon in reversed(self.addons):
-            addon.stop()
-        self._event_queue.stop()
-        for informer in (self.nodes, self.pods):
-            if informer is not None:
-                informer.stop()
-        if self._plane is not None:
-            self._plane.stop()
-        if self.etcd is not None:
-            self.etcd.close()
-        for member in self.members:
-            self._parts.supervisor.stop(member.daemon_name)
+        """Stop agents, then daemons, in the opposite order of the start; one that fails keeps no other running."""
+        with ExitStack() as ends:
+            for member in self.members:
+                ends.callback(self._parts.supervisor.stop, member.daemon_name)
+            if self.etcd is not None:
+                ends.callback(self.etcd.close)
+            if self._plane is not None:
+                ends.callback(self._plane.stop)
+            for informer in (self.nodes, self.pods):
+                if informer is not None:
+                    ends.callback(informer.stop)
+            ends.callback(self._event_queue.stop)
+            for part in (self.network, self.proxies, *self.addons, self._kubelet):
+                if part is not None:
+                    ends.callback(part.stop)
+            if self._plane is not None:
+                ends.callback(self._plane.stop_kubelets)
 
     def _network_repaired(self, host: str, message: str) -> None:
         self._record(host, "NetworkRepaired", message)

@@ -77,6 +77,8 @@ def run_measures(
                 plan = replace(plan, workers=workers)
             if pods is not None:
                 plan = replace(plan, pods=pods)
-            figures += measure.take(plan, directory, tell)
+            own = directory / name
+            own.mkdir()
+            figures += measure.take(plan, own, tell)
     machine = watch.read()
     return Report(machine, runs, figures, explain_noise(machine, figures))
