@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import re
@@ -37,7 +38,8 @@ spec:
       workingDir: /etc
       env: [{name: WORD, value: said}]
       command: [sh, -c, 'for i in 1 2 3; do echo line $i; done; exec busybox httpd -f -p 8080 -h /tmp']
----
+"""
+INPUT = """
 apiVersion: v1
 kind: Pod
 metadata: {name: input}
@@ -56,6 +58,13 @@ class Kubectl:
         config.write_text(knetsim("kubeconfig", "--name", lab.name).stdout)
         self.environment = {**os.environ, "KUBECONFIG": str(config), "HOME": str(directory)}
         self.program = str(TOOLS / "kubectl")
+
+    def with_spdy(self) -> Kubectl:
+        """The same without WebSockets."""
+        made = copy.copy(self)
+        switches = ("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS")
+        made.environment = {**self.environment, **dict.fromkeys(switches, "false")}
+        return made
 
     def run(self, *words: str, stdin: bytes = b"", code: int = 0) -> bytes:
         """What it prints, when it ends with `code`."""
@@ -84,37 +93,43 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     with running(SCENARIO, directory) as lab:
         made = Kubectl(lab, directory)
         made.run("apply", "-f", "-", stdin=PODS.encode())
-        made.run("wait", "--for=condition=Ready", "pod/p", "pod/input", "--timeout=50s")
+        made.run("wait", "--for=condition=Ready", "pod/p", "--timeout=50s")
         yield made
 
 
-def test_exec_is_in_the_container_and_tells_its_exit_code(kubectl: Kubectl) -> None:
-    said = kubectl.run("exec", "p", "--", "sh", "-c", "pwd; echo $WORD; hostname; exit 7", code=7)
+@pytest.fixture(params=["WebSocket", "SPDY"])
+def either(kubectl: Kubectl, request: pytest.FixtureRequest) -> Kubectl:
+    """kubectl as it is, and as it was before 1.31."""
+    return kubectl if request.param == "WebSocket" else kubectl.with_spdy()
+
+
+def test_exec_is_in_the_container_and_tells_its_exit_code(either: Kubectl) -> None:
+    said = either.run("exec", "p", "--", "sh", "-c", "pwd; echo $WORD; hostname; exit 7", code=7)
     assert said.splitlines()[:3] == [b"/etc", b"said", b"p"]
-    missing = kubectl.run("exec", "p", "--", "nosuch", code=127)
+    missing = either.run("exec", "p", "--", "nosuch", code=127)
     assert b'exec: "nosuch": executable file not found in $PATH' in missing
 
 
-def test_bytes_come_back_as_they_were(kubectl: Kubectl) -> None:
+def test_bytes_come_back_as_they_were(either: Kubectl) -> None:
     sent = os.urandom(20_000_000)
-    assert hashlib.md5(kubectl.run("exec", "-i", "p", "--", "cat", stdin=sent)).digest() == hashlib.md5(sent).digest()
+    assert hashlib.md5(either.run("exec", "-i", "p", "--", "cat", stdin=sent)).digest() == hashlib.md5(sent).digest()
 
 
-def test_many_sessions_at_once(kubectl: Kubectl) -> None:
+def test_many_sessions_at_once(either: Kubectl) -> None:
     with ThreadPoolExecutor(20) as clients:
-        said = list(clients.map(lambda n: kubectl.run("exec", "p", "--", "echo", str(n)), range(100)))
+        said = list(clients.map(lambda n: either.run("exec", "p", "--", "echo", str(n)), range(100)))
     assert said == [b"%d\n" % n for n in range(100)]
 
 
 @pytest.mark.parametrize("floods", [False, True])
-def test_a_command_ends_with_its_client(kubectl: Kubectl, floods: bool) -> None:
+def test_a_command_ends_with_its_client(either: Kubectl, floods: bool) -> None:
     with open("/dev/zero", "rb") as zeros:
-        client = kubectl.start("exec", "-i", "p", "--", "sleep", "98765", stdin=zeros.fileno() if floods else -3)
+        client = either.start("exec", "-i", "p", "--", "sleep", "98765", stdin=zeros.fileno() if floods else -3)
         find = ("exec", "p", "--", "sh", "-c", "cat /proc/[0-9]*/comm | grep -cx sleep; true")
-        wait_until("the command", lambda: "" if int(kubectl.run(*find)) else "not there", 30)
+        wait_until("the command", lambda: "" if int(either.run(*find)) else "not there", 30)
         client.send_signal(signal.SIGKILL)
         client.communicate()
-    wait_until("its end", lambda: "there" if int(kubectl.run(*find)) else "", 40)
+    wait_until("its end", lambda: "there" if int(either.run(*find)) else "", 40)
 
 
 def test_logs(kubectl: Kubectl) -> None:
@@ -126,23 +141,25 @@ def test_logs(kubectl: Kubectl) -> None:
     assert b'previous terminated container "c" in pod "p" not found' in refused
 
 
-def test_attach_and_its_end(kubectl: Kubectl) -> None:
-    follower = kubectl.start("logs", "-f", "input")
-    assert b"hello\nend\n" in kubectl.run("attach", "-i", "input", stdin=b"hello\n")
-    kubectl.run("wait", "--for=jsonpath={.status.phase}=Failed", "pod/input", "--timeout=30s")
+def test_attach_and_its_end(either: Kubectl) -> None:
+    either.run("replace", "--force", "-f", "-", stdin=INPUT.encode())
+    either.run("wait", "--for=condition=Ready", "pod/input", "--timeout=50s")
+    follower = either.start("logs", "-f", "input")
+    assert b"hello\nend\n" in either.run("attach", "-i", "input", stdin=b"hello\n")
+    either.run("wait", "--for=jsonpath={.status.phase}=Failed", "pod/input", "--timeout=30s")
     assert follower.communicate(timeout=20)[0] == b"hello\nend\n" and follower.returncode == 0
 
 
-def test_files_are_copied_both_ways(kubectl: Kubectl, tmp_path: Path) -> None:
+def test_files_are_copied_both_ways(either: Kubectl, tmp_path: Path) -> None:
     (tmp_path / "there").write_bytes(os.urandom(300_000))
-    kubectl.run("cp", str(tmp_path / "there"), "p:/tmp/x")
-    kubectl.run("cp", "p:/tmp/x", str(tmp_path / "back"))
+    either.run("cp", str(tmp_path / "there"), "p:/tmp/x")
+    either.run("cp", "p:/tmp/x", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == (tmp_path / "there").read_bytes()
 
 
-def test_ports_are_forwarded(kubectl: Kubectl) -> None:
-    kubectl.run("exec", "p", "--", "sh", "-c", "echo page > /tmp/index.html")
-    client = kubectl.start("port-forward", "pod/p", ":8080")
+def test_ports_are_forwarded(either: Kubectl) -> None:
+    either.run("exec", "p", "--", "sh", "-c", "echo page > /tmp/index.html")
+    client = either.start("port-forward", "pod/p", ":8080")
     assert client.stdout is not None
     found = re.search(rb"127\.0\.0\.1:(\d+)", client.stdout.readline())
     assert found is not None

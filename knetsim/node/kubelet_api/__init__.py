@@ -9,10 +9,11 @@ protocols are Kubernetes' (pkg/kubelet/server, k8s.io/cri-streaming), so stock k
     streaming.py   exec and attach: a request and its answer   session.py     moves bytes between a client and a command
     channels.py    their WebSocket protocols, v5 and v4        port_forward.py connections into pods, over
     spdy.py        SPDY/3.1 frames, pure                       spdy_connection.py the streams of it
+    raw_spdy.py    SPDY/3.1 without a WebSocket, for clients before kubectl 1.31
     logs.py        containerLogs                               log_reading.py the part of a log that is asked for, pure
 
-To see it: `C0w1 ss -ltnp`, `kubectl get --raw /api/v1/nodes/c0w1/proxy/pods`. A session costs a thread for 2 ms and
-some 100 KB while it lasts; nobody's session costs nothing.
+To see it: `C0w1 ss -ltnp`, `kubectl get --raw /api/v1/nodes/c0w1/proxy/pods`. Nobody's session costs
+nothing.
 """
 
 from knetsim.node.kubelet_api.server import KubeletApi

@@ -17,6 +17,7 @@ from aiohttp import WSMsgType, web
 from knetsim.api.objects import uid_of
 from knetsim.errors import NotFound
 from knetsim.node.kubelet.dialing import Dialer, explain_dial
+from knetsim.node.kubelet_api import raw_spdy, spdy
 from knetsim.node.kubelet_api.context import NODES
 from knetsim.node.kubelet_api.session import first_of
 from knetsim.node.kubelet_api.spdy_connection import SpdyConnection, SpdyStream, Tunnel
@@ -61,6 +62,8 @@ async def answer_port_forward(request: web.Request) -> web.StreamResponse:
         raise web.HTTPNotFound(text=error.what) from error
     try:
         forwarder = Forwarder(request.match_info["pod"], uid_of(pod), Dialer(place))
+        if raw_spdy.is_raw(request):
+            return await _forward_raw(request, forwarder)
         websocket = web.WebSocketResponse(protocols=(TUNNEL, *CHANNELS), max_msg_size=0, compress=False)
         if not websocket.can_prepare(request):
             raise web.HTTPBadRequest(text="Upgrade request required")
@@ -73,6 +76,16 @@ async def answer_port_forward(request: web.Request) -> web.StreamResponse:
         return websocket
     finally:
         place.close()
+
+
+async def _forward_raw(request: web.Request, forwarder: Forwarder) -> web.StreamResponse:
+    version = raw_spdy.choose_version(request, raw_spdy.PORT_FORWARD)
+    try:
+        async with raw_spdy.taken_over(request, version) as connection:
+            await forward_streams(connection, forwarder, lambda: connection.send(spdy.build_ping(2)))
+    except ConnectionError:
+        pass  # the client is gone
+    return raw_spdy.Taken()
 
 
 async def _forward(websocket: web.WebSocketResponse, ports: list[int], forwarder: Forwarder) -> None:

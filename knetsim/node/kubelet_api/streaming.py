@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from multidict import MultiMapping
 
 from knetsim.errors import CommandError, KnetsimError, NotFound
 from knetsim.node.kubelet.access import ContainerAccess
+from knetsim.node.kubelet_api import raw_spdy
 from knetsim.node.kubelet_api.attaching import attach
 from knetsim.node.kubelet_api.channels import PROTOCOLS, Channels
 from knetsim.node.kubelet_api.context import NODES
@@ -108,6 +110,8 @@ def _end_unwanted(starting: asyncio.Future[ExecSession]) -> None:
 
 async def _upgrade(request: web.Request, wish: Wish, serve: Callable[[Remote], Awaitable[None]]) -> web.StreamResponse:
     """Change the protocol to the one that the client speaks, and serve it."""
+    if raw_spdy.is_raw(request):
+        return await _serve_spdy(request, wish, serve)
     socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=0, compress=False)
     if not socket.can_prepare(request):
         raise web.HTTPBadRequest(text="Upgrade request required")
@@ -116,15 +120,37 @@ async def _upgrade(request: web.Request, wish: Wish, serve: Callable[[Remote], A
         await socket.close(code=1002, message=b"no protocol in common")
         return socket
     remote = Channels(socket)
+    with _session(request):
+        first = min(wish.outputs - {Stream.STDIN}, default=Stream.ERROR)
+        await remote.send(first, b"")  # clients expect a first message, as the original sends one
+        await serve(remote)
+    return socket
+
+
+async def _serve_spdy(
+    request: web.Request, wish: Wish, serve: Callable[[Remote], Awaitable[None]]
+) -> web.StreamResponse:
+    version = raw_spdy.choose_version(request, raw_spdy.REMOTE_COMMANDS)
+    with _session(request):
+        async with raw_spdy.taken_over(request, version) as connection:
+            remote = raw_spdy.SpdyRemote(connection, version)
+            try:
+                await remote.open(wish.streams - ({Stream.STDERR} if wish.tty else set()), tty=wish.tty)
+                await serve(remote)
+            finally:
+                await remote.close()
+    return raw_spdy.Taken()
+
+
+@contextmanager
+def _session(request: web.Request) -> Iterator[None]:
+    """The server ends what happens in the block when it stops; a client that has gone is no error."""
     task = asyncio.current_task()
     assert task is not None
     request.app[NODES].sessions.add(task)
     try:
-        first = min(wish.outputs - {Stream.STDIN}, default=Stream.ERROR)
-        await remote.send(first, b"")  # clients expect a first message, as the original sends one
-        await serve(remote)
+        yield
     except ConnectionError:
-        pass  # the client is gone
+        pass
     finally:
         request.app[NODES].sessions.discard(task)
-    return socket
