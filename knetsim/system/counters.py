@@ -3,7 +3,7 @@
 Real nodes have a cgroup for each container and read its counters. Cgroups cannot be had in every sandbox; what all
 processes of a pid namespace have used is the same but for the page cache, which belongs to nobody here, and for
 processes that were not children of one of them: with their end, what they had used is forgotten.
-Cost: 40 µs a process; a thousand containers are looked at in 40 ms.
+Cost: 25 to 30 µs a process, of which each look takes in all there are.
 """
 
 from __future__ import annotations

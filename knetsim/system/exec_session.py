@@ -7,7 +7,7 @@ it gives up (its root directory, its namespaces) is given up by nobody else. It 
 which says why a program cannot be executed, and ends. A terminal is one of the container's own /dev/pts; it becomes
 the program's controlling terminal by being the first that a new session opens.
 
-Cost: about 2 ms, and no process beside the command.
+There is no process beside the command.
 """
 
 from __future__ import annotations
