@@ -145,5 +145,5 @@ def running(scenario: str, tmp_path: Path, *options: str) -> Iterator[Lab]:
         yield lab
     finally:
         if lab.directory.path.exists():
-            sandbox.stop(lab.directory, 20)
+            sandbox.stop(lab.directory, 60)
     assert not lab.directory.path.exists()
