@@ -35,6 +35,11 @@ def service_type(spec: Mapping[str, Any]) -> str:
     return spec.get("type") or "ClusterIP"
 
 
+def needs_health_check(spec: Mapping[str, Any]) -> bool:
+    """Whether a load balancer has to ask workers for backends: it sends only to those that have one."""
+    return service_type(spec) == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+
+
 def _cluster_ip(value: str, path: str, problems: Problems) -> None:
     if value not in ("", HEADLESS):
         words.address(value, path, problems)
@@ -94,11 +99,17 @@ def _check_policies(spec: Mapping[str, Any], path: str, problems: Problems) -> N
     if spec.get("externalTrafficPolicy") and not outside and not spec.get("externalIPs"):
         what = "needs a Service that is reached from outside: NodePort, LoadBalancer or externalIPs"
         problems.add(f"{path}.externalTrafficPolicy", what)
-    if spec.get("healthCheckNodePort") and not (outside and spec.get("externalTrafficPolicy") == "Local"):
+    if spec.get("healthCheckNodePort") and not needs_health_check(spec):
         what = "needs type LoadBalancer and externalTrafficPolicy: Local"
         problems.add(f"{path}.healthCheckNodePort", what)
+    if spec.get("loadBalancerSourceRanges") and service_type(spec) != "LoadBalancer":
+        problems.add(f"{path}.loadBalancerSourceRanges", "needs type LoadBalancer")
     if spec.get("sessionAffinityConfig") is not None and spec.get("sessionAffinity") != "ClientIP":
         problems.add(f"{path}.sessionAffinityConfig", "needs sessionAffinity: ClientIP")
+
+
+def _source_range(value: str, path: str, problems: Problems) -> None:
+    words.cidr(value.strip(), path, problems)  # spaces around it are taken, as by Kubernetes
 
 
 def _items(check_item: Check) -> Check:
@@ -170,6 +181,17 @@ def keep_allotted(obj: Object, current: Object) -> None:
             if spec.get(field) == before.get(field):
                 spec.pop(field, None)
     _keep_node_ports(spec, before)
+    _keep_health_check(spec, before)
+
+
+def _keep_health_check(spec: Object, before: Mapping[str, Any]) -> None:
+    """The port where a load balancer asks stays as long as one does; an update that keeps it then drops it."""
+    field = "healthCheckNodePort"
+    if needs_health_check(spec) and needs_health_check(before):
+        if not spec.get(field) and before.get(field):
+            spec[field] = before[field]
+    elif needs_health_check(before) and spec.get(field) == before.get(field):
+        spec.pop(field, None)
 
 
 def _keep_node_ports(spec: Object, before: Mapping[str, Any]) -> None:
@@ -195,6 +217,9 @@ def check_service_update(obj: Object, current: Object, problems: Problems) -> No
     """A Service keeps its address as long as it has one."""
     before, after = current.get("spec") or {}, obj["spec"]
     old, new = before.get("clusterIP"), after.get("clusterIP")
+    port = before.get("healthCheckNodePort")
+    if port and needs_health_check(before) and needs_health_check(after) and after.get("healthCheckNodePort") != port:
+        problems.add("spec.healthCheckNodePort", f"is {port} and cannot change")
     if old and new != old and service_type(after) != "ExternalName":
         problems.add("spec.clusterIP", f"is {old} and cannot change; delete the Service and make it anew")
 
@@ -260,6 +285,8 @@ SERVICE_RULES: dict[str, Rules] = {
             "loadBalancerIP": optional(words.address),
             "ipFamilyPolicy": optional(one_of("SingleStack", "PreferDualStack", "RequireDualStack")),
             "healthCheckNodePort": integer(0, 65535),
+            "loadBalancerSourceRanges": _items(_source_range),
+            "trafficDistribution": optional(one_of("PreferClose", "PreferSameZone", "PreferSameNode")),
         },
         _check_spec,
     ),

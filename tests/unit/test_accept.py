@@ -356,6 +356,20 @@ class TestUpdate:
         updated = accept.accept_update(kind_named("Lease"), changed, current)
         assert updated == {**current, "spec": {"holderIdentity": "a"}}
 
+    def test_where_a_load_balancer_asks_stays_while_it_does(self) -> None:
+        ports = [{"port": 80}]
+        local = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": ports, "clusterIP": "10.0.0.9"}
+        current = create(build("Service", spec={**local, "healthCheckNodePort": 30001}))
+
+        def update(**spec: Any) -> Object:
+            return accept.accept_update(kind_named("Service"), build("Service", spec=spec), current)["spec"]
+
+        assert update(**local)["healthCheckNodePort"] == 30001
+        everywhere = {**local, "externalTrafficPolicy": "Cluster"}
+        assert "healthCheckNodePort" not in update(**everywhere, healthCheckNodePort=30001), "as kubectl edit has it"
+        with pytest.raises(ObjectError, match="30001 and cannot change"):
+            update(**local, healthCheckNodePort=30002)
+
     def test_a_namespace_keeps_its_finalizers(self) -> None:
         current = create(build("Namespace", "shop"))
         updated = accept.accept_update(kind_named("Namespace"), build("Namespace", "shop", spec={}), current)

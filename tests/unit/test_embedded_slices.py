@@ -82,6 +82,23 @@ def test_conditions(ready: bool, ending: bool, published: bool, conditions: tupl
     assert (found["ready"], found["serving"], found["terminating"]) == conditions
 
 
+@pytest.mark.parametrize(
+    ("wish", "hints"),
+    [
+        (None, None),
+        ("PreferClose", {"forZones": [{"name": "za"}]}),
+        ("PreferSameZone", {"forZones": [{"name": "za"}]}),
+        ("PreferSameNode", {"forZones": [{"name": "za"}], "forNodes": [{"name": "c0w1"}]}),
+    ],
+)
+def test_hints_as_traffic_distribution_asks_for(wish: str | None, hints: Any) -> None:
+    service = build_service(**({"trafficDistribution": wish} if wish else {}))
+    assert build_endpoint(service, build_pod(1), NODES["c0w1"]).get("hints") == hints
+    assert "hints" not in build_endpoint(service, build_pod(1, ready=False), NODES["c0w1"])
+    if wish == "PreferClose":
+        assert "hints" not in build_endpoint(service, build_pod(1), None), "a node without a zone"
+
+
 def test_ports_are_those_of_the_pod() -> None:
     ports = [
         {"name": "a", "port": 80, "targetPort": "http"},
@@ -185,6 +202,26 @@ def test_twice_is_once_and_what_never_appeared_is_given_away() -> None:
     now[0] = 600.0
     with pytest.raises(ObjectError, match="another Service's"):
         allotment.admit(claim("u3", clusterIP="10.0.0.9"), None)
+
+
+def test_a_load_balancer_gets_a_port_where_it_asks_for_backends() -> None:
+    allotment = Allotment(ipaddress.IPv4Network("10.0.0.0/24"))
+    options = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 80, "nodePort": 30080}]}
+    given = allotment.admit(claim("u1", **options), None)["spec"]["healthCheckNodePort"]
+    assert given in range(30000, 32768)
+    assert given != 30080
+    again = allotment.admit(claim("u1", **options, healthCheckNodePort=given), None)
+    assert again["spec"]["healthCheckNodePort"] == given
+    taken = claim("u2", **{**options, "ports": [{"port": 80}]}, healthCheckNodePort=given)
+    own = claim("u1", **options, healthCheckNodePort=30080)
+    for asked, port in ((taken, given), (own, 30080)):
+        with pytest.raises(ObjectError, match=f"{port} is taken"):
+            allotment.admit(asked, None)
+    allotment.observe(again, None)
+    assert allotment.admit(taken, None)["spec"]["healthCheckNodePort"] == given, "it was given back"
+    assert (
+        "healthCheckNodePort" not in allotment.admit(claim("u4", type="NodePort", ports=[{"port": 80}]), None)["spec"]
+    )
 
 
 def test_one_service_may_have_one_port_for_two_protocols() -> None:

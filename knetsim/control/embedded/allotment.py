@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from knetsim.api.checks import Problems
 from knetsim.api.objects import Object, describe, uid_of
-from knetsim.api.service_rules import HEADLESS, service_type
+from knetsim.api.service_rules import HEADLESS, needs_health_check, service_type
 
 NODE_PORTS = range(30000, 32768)
 #: seconds for which a Service that was allotted something may take to appear
@@ -24,6 +24,7 @@ _PATIENCE = 30.0
 _LOWEST_BAND, _HIGHEST_BAND = 16, 256
 _PORT_BAND = 86
 _PORT_TYPES = ("NodePort", "LoadBalancer")
+_HEALTH = "healthCheckNodePort"
 
 
 @dataclass(slots=True)
@@ -97,6 +98,8 @@ class Allotment:
             self._admit_address(spec, uid_of(service), now, problems)
             if service_type(spec) in _PORT_TYPES and spec.get("allocateLoadBalancerNodePorts") is not False:
                 self._admit_ports(spec, uid_of(service), now, problems)
+            if needs_health_check(spec):
+                self._admit_health_check(spec, uid_of(service), now, problems)
         problems.raise_any()
         return service
 
@@ -146,6 +149,20 @@ class Allotment:
                 self._hold(self._ports, found, uid, now)
                 port["nodePort"] = found
 
+    def _admit_health_check(self, spec: Object, uid: str, now: float, problems: Problems) -> None:
+        """A NodePort where a load balancer asks for backends, which no port of the Service has."""
+        given, own = spec.get(_HEALTH), {port.get("nodePort") for port in spec.get("ports") or ()}
+        number = given or self._ports.find(now)
+        if number is None:
+            problems.add(f"spec.{_HEALTH}", "no NodePort is left")
+        elif number not in NODE_PORTS:
+            problems.add(f"spec.{_HEALTH}", f"{number} is no NodePort: they are {NODE_PORTS.start} to {NODE_PORTS[-1]}")
+        elif number in own or self._ports.holder(number, now) not in ("", uid):
+            problems.add(f"spec.{_HEALTH}", f"{number} is taken; leave it out and one is allotted")
+        else:
+            self._hold(self._ports, number, uid, now)
+            spec[_HEALTH] = number
+
     def _hold(self, pool: _Pool, number: int, uid: str, now: float) -> None:
         if pool.holder(number, now) != uid:
             pool.take(number, uid, now + _PATIENCE)
@@ -182,3 +199,5 @@ class Allotment:
         for port in spec.get("ports") or ():
             if port.get("nodePort"):
                 yield self._ports, port["nodePort"]
+        if spec.get(_HEALTH):
+            yield self._ports, spec[_HEALTH]

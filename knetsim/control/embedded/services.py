@@ -8,7 +8,7 @@ from knetsim.api.events import WARNING, EventRecorder
 from knetsim.api.informer import Informer
 from knetsim.api.loop import Loop
 from knetsim.api.objects import Object
-from knetsim.api.service_rules import service_type
+from knetsim.api.service_rules import needs_health_check, service_type
 from knetsim.api.store import Store
 from knetsim.control.embedded.allotment import Allotment
 from knetsim.errors import NotFound, ObjectError
@@ -64,4 +64,6 @@ def _lacks(service: Object) -> bool:
     if kind == "ExternalName":
         return False
     ports = kind in ("NodePort", "LoadBalancer") and spec.get("allocateLoadBalancerNodePorts") is not False
+    if needs_health_check(spec) and not spec.get("healthCheckNodePort"):
+        return True
     return not spec.get("clusterIP") or (ports and not all(port.get("nodePort") for port in spec.get("ports") or ()))

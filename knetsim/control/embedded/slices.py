@@ -2,7 +2,8 @@
 
 Written as Kubernetes' endpointslice controller writes them: one set of slices for each set of ports that the pods give
 the Service's ports; what is in a slice stays there, so that one pod's change touches one slice. Left out: the
-annotation that says when the change began, and hints. Source: k8s.io/endpointslice (reconciler.go, utils.go).
+annotation that says when the change began, and hints by share of CPUs (the annotation topology-mode: Auto). Source:
+k8s.io/endpointslice (reconciler.go, utils.go, trafficdist).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ CONTROLLER = "endpointslice-controller.k8s.io"
 SERVICE_NAME = "kubernetes.io/service-name"
 _HEADLESS_LABEL = "service.kubernetes.io/headless"
 _ZONE = "topology.kubernetes.io/zone"
+_SAME_NODE = "PreferSameNode"
+_CLOSE = ("PreferClose", "PreferSameZone", _SAME_NODE)
 MOST = 100
 
 Endpoint = dict[str, Any]
@@ -192,7 +195,21 @@ def build_endpoint(service: Object, pod: Object, node: Object | None) -> Endpoin
     zone = ((node or {}).get("metadata") or {}).get("labels", {}).get(_ZONE)
     if zone:
         endpoint["zone"] = zone
+    if hints := build_hints(service, endpoint):
+        endpoint["hints"] = hints
     return endpoint
+
+
+def build_hints(service: Object, endpoint: Endpoint) -> Object:
+    """For whom an endpoint is meant, by the Service's trafficDistribution: who is in its zone, or on its node."""
+    wish, hints = service["spec"].get("trafficDistribution"), {}
+    if wish not in _CLOSE or not endpoint["conditions"]["ready"]:
+        return {}
+    if endpoint.get("zone"):
+        hints["forZones"] = [{"name": endpoint["zone"]}]
+    if endpoint.get("nodeName") and wish == _SAME_NODE:
+        hints["forNodes"] = [{"name": endpoint["nodeName"]}]
+    return hints
 
 
 def build_ports(service: Object, pod: Object) -> Ports:
