@@ -289,6 +289,7 @@ class ClusterAssembly:
             kube_proxy=real,
             repair=self._parts.repair,
             tell=self._record,
+            tell_service=self._tell,
         )
         self.proxies.start()
 

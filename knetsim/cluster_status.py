@@ -14,6 +14,7 @@ from knetsim.control.embedded import is_ready
 from knetsim.dataplane.pod import BRIDGE
 from knetsim.node.etcd import read_health
 from knetsim.node.worker import Worker
+from knetsim.service_status import find_unmatched
 from knetsim.status import (
     AgentState,
     ClusterState,
@@ -125,6 +126,8 @@ def _read_service_problems(cluster: ClusterAssembly) -> list[ServiceProblem]:
     rules = cluster.proxies.rules
     services = [(f"Service {cluster.name}/{key}", why) for key, why in sorted(rules.problems().items())]
     workers = [(f"Services on {row.worker}", row.error) for row in rules.status() if row.error]
+    empty = find_unmatched(rules.services.items(), cluster.pods.items() if cluster.pods else ())
+    services += [(f"Service {cluster.name}/{key}", "its selector matches no pod") for key in empty]
     return [{"object": name, "what": what} for name, what in services + workers]
 
 
@@ -205,9 +208,8 @@ def find_problems(state: ClusterState) -> list[ProblemState]:
 def _find_part_problems(state: ClusterState) -> list[ProblemState]:
     """Those of the control plane and of Services."""
     logs = f"see the logs in {names.host_directory(names.control_plane_host(state['name']))}"
-    table = "see nft list table ip knetsim-services there"
+    services = [(one, _explain_service(one)) for one in state["serviceProblems"]]
     found = [(one, _WAITING if one["object"].startswith("Pod ") else logs) for one in state["controlPlaneProblems"]]
-    services = [(one, table) for one in state["serviceProblems"]]
     problems: list[ProblemState] = [{"object": one["object"], "what": one["what"], "hint": hint} for one, hint in found]
     problems += [{"object": one["object"], "what": one["what"], "hint": hint} for one, hint in services]
     problems += [
@@ -215,6 +217,12 @@ def _find_part_problems(state: ClusterState) -> list[ProblemState]:
         for one in state["podProblems"]
     ]
     return problems
+
+
+def _explain_service(problem: ServiceProblem) -> str:
+    if problem["object"].startswith("Services on "):
+        return "see nft list table ip knetsim-services there"
+    return "kubectl describe shows its selector, its endpoints and its Events"
 
 
 def _log(host: str, program: str) -> str:

@@ -53,8 +53,8 @@ _UNDERLAY = "one kernel is all machines and switches; links have no delay and no
 _NATIVE = "the same links, addresses and routes, by netlink and without programs; MACs are not random"
 _AGENT = "flannel's leases, device, routes, ARP and FDB entries; one process for all workers, which repairs drift"
 _EMULATOR = (
-    "kube-proxy's nftables mode: same hooks, maps and choices of backends, one process for all workers; no "
-    "loadBalancerSourceRanges, no health check ports"
+    "kube-proxy's nftables mode: same hooks, maps, choices of backends and health checks, one process for all "
+    "workers; it counts connections, repairs its table, serves a contested address for the older Service; no metrics"
 )
 
 PARTS: tuple[Part, ...] = (

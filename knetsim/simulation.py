@@ -28,7 +28,8 @@ from knetsim.errors import NotFound, UsageError
 from knetsim.node.etcd import install_etcdctl
 from knetsim.node.images import Images, find_user_tables, read_tables
 from knetsim.scenario import Scenario, read_all_manifests
-from knetsim.status import OrphanState, State, Status
+from knetsim.service_status import read_services
+from knetsim.status import ClusterServices, OrphanState, State, Status
 from knetsim.system import rpc, signals
 from knetsim.system.cgroup import Cgroups
 from knetsim.system.daemon import Daemon, Supervisor
@@ -276,6 +277,10 @@ class Simulation:
             "orphans": self.orphans(),
         }
 
+    def services(self) -> list[ClusterServices]:
+        """Every Service with its backends and their connections, as plain JSON (`knetsim status services`)."""
+        return self._in_parallel(read_services)
+
     def orphans(self) -> list[OrphanState]:
         """Kernel objects in the simulation that no object and no host owns."""
         return [orphan for cluster in self.clusters for orphan in find_orphans(cluster)]
@@ -286,6 +291,7 @@ class Simulation:
         return {
             "status": self._rpc_status,
             "summary": self._rpc_summary,
+            "services": lambda: Answer(self.services()),
             "exec": self._rpc_exec,
             "hosts": self._rpc_hosts,
             "kubeconfig": lambda cluster="": Answer(self.kubeconfig(cluster)),

@@ -128,6 +128,49 @@ class ClusterState(TypedDict):
     podProblems: list[PodProblem]
 
 
+class BackendState(TypedDict):
+    """A backend of a Service's port."""
+
+    address: str  # "11.15.64.2:8080"
+    pod: str  # "web-1", of the Service's namespace; empty for what is no pod
+    worker: str  # the host it is on, "C0w1"; empty when its EndpointSlice does not say
+    state: str  # "ready"; "ending": it still serves; "not ready"
+    connections: int  # and UDP flows, that all workers together sent to it
+    senders: dict[str, int]  # of these, by the host that sent them; those that sent none are left out
+
+
+class ServicePortState(TypedDict):
+    """A port of a Service."""
+
+    name: str
+    protocol: str  # "tcp" | "udp" | "sctp"
+    port: int
+    nodePort: int  # 0: none
+    addresses: list[str]  # all that lead to it, the ClusterIP first
+    refused: int  # connections that were refused or dropped since there was no backend for them
+    backends: list[BackendState]
+
+
+class ServiceState(TypedDict):
+    """A Service."""
+
+    namespace: str
+    name: str
+    type: str  # "ClusterIP", "NodePort", "LoadBalancer", "ExternalName"
+    clusterIP: str  # "None" when it is headless, empty when it has none
+    problem: str  # why it is not served as asked, or empty
+    ports: list[ServicePortState]  # none when proxies have nothing to do with it
+
+
+class ClusterServices(TypedDict):
+    """The Services of a cluster, with what its workers have counted since their tables were made."""
+
+    cluster: str
+    counting: list[str]  # hosts with the emulator
+    uncounted: list[str]  # workers with the real kube-proxy, which counts nothing
+    services: list[ServiceState]
+
+
 class SwitchState(TypedDict):
     """A switch of the underlay."""
 

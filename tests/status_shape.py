@@ -7,7 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is
 
 
 def explain_mismatch(value: Any, shape: Any, path: str = "status") -> list[str]:
-    """Where `value` differs from a TypedDict, list, Literal, union or plain type; in words, empty when it does not."""
+    """Where `value` differs from a TypedDict, list, dict, Literal, union or plain type; in words, else empty."""
     if is_typeddict(shape):
         return _mapping_mismatch(value, get_type_hints(shape), path)
     origin = get_origin(shape)
@@ -16,6 +16,12 @@ def explain_mismatch(value: Any, shape: Any, path: str = "status") -> list[str]:
             return [f"{path} is no list"]
         (item,) = get_args(shape)
         return [line for index, one in enumerate(value) for line in explain_mismatch(one, item, f"{path}[{index}]")]
+    if origin is dict:
+        if not isinstance(value, dict):
+            return [f"{path} is no mapping"]
+        named, item = get_args(shape)
+        keys = [line for key in value for line in explain_mismatch(key, named, f"a key of {path}")]
+        return keys + [line for key, one in value.items() for line in explain_mismatch(one, item, f"{path}[{key}]")]
     if origin is Literal:
         return [] if value in get_args(shape) else [f"{path} is {value!r}"]
     if origin in (Union, types.UnionType):

@@ -156,12 +156,21 @@ def ls(output: Output) -> None:
 @name_option
 @output_option
 @click.option("--orphans", is_flag=True, help="Only the kernel objects that nothing owns.")
-def status(name: str | None, output: Output, orphans: bool) -> None:
-    """Clusters, members, workers, pods, daemons: health and addresses."""
+@click.argument("part", required=False, type=click.Choice(["services"]))
+def status(name: str | None, output: Output, orphans: bool, part: str | None) -> None:
+    """Clusters, members, workers, pods, daemons: health and addresses. Or of a PART more: `services` with their
+    backends and how many connections each got."""
     from knetsim.cli.render import render_orphans, render_status
+    from knetsim.cli.services import render_services
     from knetsim.system import rpc, state
 
-    answer, _ = rpc.call(state.find(name).control_socket, "status", orphans=orphans)
+    directory = state.find(name)
+    if part is not None:
+        if orphans:
+            raise UsageError("--orphans is of no part", hint="knetsim status --orphans")
+        render_services(rpc.call(directory.control_socket, "services", timeout=600)[0], output)
+        return
+    answer, _ = rpc.call(directory.control_socket, "status", orphans=orphans)
     if orphans:
         render_orphans(answer["orphans"], output)
     else:

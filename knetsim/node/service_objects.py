@@ -8,7 +8,7 @@ the Service its label `kubernetes.io/service-name` says, its ports to the Servic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from typing import Any, cast
 
 from knetsim import names
@@ -60,7 +60,10 @@ def _read_port(
         port=_number(port["port"]),
         cluster_ip=IPv4Address(spec["clusterIP"]),
         node_port=_number(port["nodePort"]) if port.get("nodePort") else 0,
-        external_ips=_external_ips(service, spec),
+        external_ips=_read_addresses(spec.get("externalIPs") or ()),
+        balancer_ips=_read_addresses(_balancer_ips(service)),
+        source_ranges=_read_ranges(spec),
+        health_port=_health_port(spec),
         affinity_seconds=_affinity_seconds(spec),
         internal_local=spec.get("internalTrafficPolicy") == "Local",
         external_local=spec.get("externalTrafficPolicy") == "Local",
@@ -82,15 +85,28 @@ def _number(value: Any) -> int:
     return number
 
 
-def _external_ips(service: Object, spec: Mapping[str, Any]) -> tuple[IPv4Address, ...]:
-    found = list(spec.get("externalIPs") or ())
+def _read_addresses(given: Sequence[str]) -> tuple[IPv4Address, ...]:
+    return tuple(dict.fromkeys(IPv4Address(address) for address in given if ":" not in address))
+
+
+def _balancer_ips(service: Object) -> list[str]:
+    """The addresses of a load balancer that hands packets on as they are; one of mode Proxy comes with connections of
+    its own, to NodePorts."""
     balancer = (service.get("status") or {}).get("loadBalancer") or {}
-    found += [
-        ingress["ip"]
-        for ingress in balancer.get("ingress") or ()
-        if ingress.get("ip") and ingress.get("ipMode", "VIP") == "VIP"
-    ]
-    return tuple(dict.fromkeys(IPv4Address(address) for address in found if ":" not in address))
+    found = (ingress for ingress in balancer.get("ingress") or () if ingress.get("ipMode", "VIP") == "VIP")
+    return [ingress["ip"] for ingress in found if ingress.get("ip")]
+
+
+def _read_ranges(spec: Mapping[str, Any]) -> tuple[IPv4Network, ...]:
+    """Whom a load balancer's addresses let in, without overlaps; empty for everybody."""
+    given = (text.strip() for text in spec.get("loadBalancerSourceRanges") or ())
+    ranges = [IPv4Network(text, strict=False) for text in given if ":" not in text]
+    return () if any(each.prefixlen == 0 for each in ranges) else tuple(collapse_addresses(ranges))
+
+
+def _health_port(spec: Mapping[str, Any]) -> int:
+    asked = spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+    return _number(spec["healthCheckNodePort"]) if asked and spec.get("healthCheckNodePort") else 0
 
 
 def _affinity_seconds(spec: Mapping[str, Any]) -> int | None:

@@ -19,7 +19,7 @@ from knetsim.api.store import Store
 from knetsim.dataplane.services.kube_proxy import CONFIG_NAME, HEALTHZ_PORT, LOG_NAME, build_argv, build_config
 from knetsim.dataplane.underlay import HostNode
 from knetsim.errors import MissingTool
-from knetsim.node.service_rules import ServiceRules, ServiceStatus, ServiceWorker, Tell, ensure_host
+from knetsim.node.service_rules import ServiceRules, ServiceStatus, ServiceWorker, Tell, TellService, ensure_host
 from knetsim.system.daemon import DaemonSpec, Supervisor
 from knetsim.system.netns import Namespaces, netns_socket
 from knetsim.system.wait import wait_until
@@ -88,6 +88,7 @@ class ServiceProxies:
         kube_proxy: KubeProxyParts | None = None,
         repair: bool = True,
         tell: Tell = lambda worker, reason, message: None,
+        tell_service: TellService = lambda service, reason, message: None,
     ) -> None:
         """MissingTool when a worker demands the real kube-proxy and `kube_proxy` is None: it is not installed, or the
         cluster has no API server to let it in."""
@@ -108,6 +109,7 @@ class ServiceProxies:
             service_network=networks.services,
             repair=repair,
             tell=tell,
+            tell_service=tell_service,
         )
 
     def start(self) -> None:

@@ -22,15 +22,19 @@ from knetsim.api.informer import Informer
 from knetsim.api.loop import Loop
 from knetsim.api.objects import Object
 from knetsim.api.store import Store
+from knetsim.dataplane.services.counters import AddressCounter, BackendCounter, read_counters
 from knetsim.dataplane.services.host import ensure_bridge_filter, ensure_service_route, has_bridge_filter
-from knetsim.dataplane.services.ports import ServicePlace
+from knetsim.dataplane.services.ports import ServicePlace, ServicePort
 from knetsim.dataplane.services.table import Rules
 from knetsim.dataplane.services.worker import WorkerServices
-from knetsim.errors import NotReady
+from knetsim.errors import KernelError, NotReady
+from knetsim.node.service_health import ServiceHealth, build_health_check
 from knetsim.node.service_objects import service_of
 from knetsim.node.service_table import ServiceTable
+from knetsim.system.features.modules import find_module
 from knetsim.system.netlink import Netlink
 from knetsim.system.netns import Namespaces
+from knetsim.system.small_http import SmallHttp
 
 #: seconds between two looks at a worker of which nothing was heard
 RESYNC_SECONDS = 15.0
@@ -38,6 +42,8 @@ LIST_DEADLINE = 60.0
 
 #: called with (worker, reason, message) when something failed or had to be repaired
 Tell = Callable[[str, str, str], None]
+#: called with (Service, reason, message) when something of it cannot be carried out
+TellService = Callable[[Object, str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ class _Worker:
 
     worker: ServiceWorker
     kernel: WorkerServices
+    health: ServiceHealth
     desired: dict[str, Rules] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     applied_once: bool = False
@@ -95,6 +102,7 @@ class ServiceRules:
         repair: bool = True,
         resync_seconds: float = RESYNC_SECONDS,
         tell: Tell = lambda worker, reason, message: None,
+        tell_service: TellService = lambda service, reason, message: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cluster = cluster
@@ -103,8 +111,10 @@ class ServiceRules:
             store, "EndpointSlice", indexes={"service": lambda each: [key] if (key := service_of(each)) else []}
         )
         self._pod_network, self._service_network = pod_network, service_network
-        self._repair, self._resync_seconds, self._tell, self._clock = repair, resync_seconds, tell, clock
-        self._table = ServiceTable()
+        self._repair, self._resync_seconds, self._clock = repair, resync_seconds, clock
+        self._tell, self._tell_service = tell, tell_service
+        self._table = ServiceTable(sctp=bool(find_module("sctp")))
+        self._health = SmallHttp(f"service health {cluster}")
         self._pending: set[str] = set()
         self._progress = threading.Condition()
         self._workers = {worker.name: self._prepare(worker) for worker in workers}
@@ -135,6 +145,7 @@ class ServiceRules:
         for informer in (self.services, self.slices):
             informer.stop()
         self._loop.stop()
+        self._health.stop()
         for each in self._workers.values():
             each.kernel.close()
 
@@ -165,6 +176,19 @@ class ServiceRules:
                 for each in self._workers.values()
             ]
 
+    def hosts(self) -> list[str]:
+        """The hosts whose tables are kept here, in their order."""
+        return list(self._workers)
+
+    def read_counters(self, host: str) -> tuple[list[AddressCounter], list[BackendCounter]]:
+        """What a host's table has counted. CommandError when the table is gone at this moment."""
+        return read_counters(self._workers[host].kernel.nft)
+
+    def served(self) -> dict[str, tuple[ServicePort, ...]]:
+        """The Services that have rules, with their ports: key → ports."""
+        with self._progress:
+            return self._table.all_served()
+
     def problems(self) -> dict[str, str]:
         """Services that have no rules though they should: key → why."""
         with self._progress:
@@ -191,10 +215,15 @@ class ServiceRules:
         """Take in what was heard of since the last time, for all workers."""
         with self._progress:
             pending, self._pending = self._pending, set()
+            known = dict(self._table.problems)
             for key in pending:
                 for changed in self._table.update(key, self.services.by_key(key), self.slices.find("service", key)):
                     for each in self._workers.values():
                         _set_desired(each, changed, self._table.rules(changed, each.kernel.place))
+            problems = dict(self._table.problems)
+        for key, what in problems.items():
+            if known.get(key) != what and (service := self.services.by_key(key)) is not None:
+                self._tell_service(service, "ServiceNotServed", what)
 
     # --- one worker
 
@@ -207,7 +236,7 @@ class ServiceRules:
             worker.zone,
             routed=None if has_bridge_filter(worker.namespaces) else worker.subnet,
         )
-        return _Worker(worker, WorkerServices(worker.namespaces, place))
+        return _Worker(worker, WorkerServices(worker.namespaces, place), ServiceHealth(self._health, worker.namespaces))
 
     def _reconcile(self, name: str) -> float | None:
         each = self._workers[name]
@@ -218,15 +247,25 @@ class ServiceRules:
         with self._progress:
             changed = set(each.changed)
         again = each.kernel.apply(each.desired, changed)
-        each.kernel.forget_stale(port for key in changed for port in self._table.ports(key))
+        each.kernel.forget_stale(port for key in changed for port in self._table.served(key))
+        self._answer_checks(each, changed)
         with self._progress:
             each.changed -= changed
             each.applied_once, each.error = True, ""
             self._progress.notify_all()
         return again
 
+    def _answer_checks(self, each: _Worker, changed: set[str]) -> None:
+        """Have load balancers told of these Services' backends on the worker, now that its rules are there."""
+        each.health.note(True)
+        node = each.worker.node
+        checks = {key: build_health_check(self._table.served(key), node) for key in changed | each.health.failed}
+        for key, why in each.health.apply(checks).items():
+            if (service := self.services.by_key(key)) is not None:
+                self._tell_service(service, "FailedToStartServiceHealthcheck", f"{node} cannot listen on {why}")
+
     def _ensure_host(self, each: _Worker) -> None:
-        """The kernel's settings beside rules, at the start and then with every resync."""
+        """The kernel's settings beside rules, and its own answers, at the start and then with every resync."""
         now, worker, again = self._clock(), each.worker, each.applied_once
         if again and (not self._repair or now < each.host_checked + self._resync_seconds / 2):
             return
@@ -234,6 +273,11 @@ class ServiceRules:
         wrong = ensure_host(worker, self._service_network)
         if wrong and again:
             self._repaired(each, "; ".join(wrong))
+        if worker.subnet is not None:  # a Node; the control plane's host is none
+            try:
+                each.health.start()
+            except KernelError as error:
+                self._tell(worker.name, "ServicesNotTold", str(error))
 
     def _repaired(self, each: _Worker, what: str) -> None:
         with self._progress:
@@ -241,6 +285,7 @@ class ServiceRules:
         self._tell(each.worker.name, "ServicesRepaired", what)
 
     def _failed(self, name: str, error: Exception, pause: float) -> None:
+        self._workers[name].health.note(False)
         with self._progress:
             self._workers[name].error = str(error)
             self._progress.notify_all()

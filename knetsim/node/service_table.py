@@ -1,12 +1,15 @@
 """What the Services of a cluster want of every worker: objects in, `Rules` per worker out; no thread, no kernel.
 
-An address belongs to one Service. When two claim it (the API server prevents that, a write past it does not), the older
-one has it, the other gets no rules and a problem that says so, until the address is free.
+What leads to a Service leads to one. Two may claim it: a ClusterIP or a NodePort by writes past the API server, which
+prevents that, an external address by the API itself, which does not. The older one has it, but a Service always has its
+own ClusterIP. The other does without: without a contested external address or NodePort the rest of it is served,
+without its ClusterIP nothing is. A problem says so until what it claims is free.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from knetsim.api.objects import Object, key_of
 from knetsim.dataplane.services.ports import ServicePlace, ServicePort
@@ -15,10 +18,10 @@ from knetsim.dataplane.services.table import Rules
 from knetsim.errors import ObjectError
 from knetsim.node.service_objects import read_service
 
-#: an address as Services claim it: `100.64.0.1`, `10.1.1.1 . tcp . 80`, `nodeport . tcp . 30080`
+#: what leads to a Service: `100.64.0.1` (a ClusterIP), `10.1.1.1 . tcp . 80`, `nodeport . tcp . 30080`
 Claim = str
-#: who came first: the creation time as Kubernetes writes it, then the key
-_Rank = tuple[str, str]
+#: who comes first: who claims its own ClusterIP, then the creation time as Kubernetes writes it, then the key
+_Rank = tuple[bool, str, str]
 
 
 def find_claims(ports: Iterable[ServicePort]) -> set[Claim]:
@@ -26,19 +29,41 @@ def find_claims(ports: Iterable[ServicePort]) -> set[Claim]:
     claims: set[Claim] = set()
     for port in ports:
         claims.add(str(port.cluster_ip))
-        claims |= {f"{address} . {port.protocol} . {port.port}" for address in port.external_ips}
+        claims |= {_front(port, address) for address in (port.cluster_ip, *port.outside_ips)}
         if port.node_port:
-            claims.add(f"nodeport . {port.protocol} . {port.node_port}")
+            claims.add(_front(port, "nodeport"))
     return claims
+
+
+def _front(port: ServicePort, address: object) -> Claim:
+    number = port.node_port if address == "nodeport" else port.port
+    return f"{address} . {port.protocol} . {number}"
+
+
+def without_claims(ports: Iterable[ServicePort], lost: Collection[Claim]) -> tuple[ServicePort, ...]:
+    """The ports of a Service that does without `lost`; none when another one has its ClusterIP. Pure."""
+    return tuple(
+        replace(
+            port,
+            external_ips=tuple(each for each in port.external_ips if _front(port, each) not in lost),
+            balancer_ips=tuple(each for each in port.balancer_ips if _front(port, each) not in lost),
+            node_port=0 if _front(port, "nodeport") in lost else port.node_port,
+        )
+        for port in ports
+        if str(port.cluster_ip) not in lost
+    )
 
 
 class ServiceTable:
     """All Services as rules; used by one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sctp: bool = True) -> None:
+        """`sctp`: whether programs on this kernel can speak it."""
+        self._sctp = sctp
         self._ports: dict[str, tuple[ServicePort, ...]] = {}
-        self._ranks: dict[str, _Rank] = {}
+        self._created: dict[str, str] = {}
         self._claimants: dict[Claim, set[str]] = {}
+        self._served: dict[str, tuple[ServicePort, ...]] = {}
         self._common: dict[str, Rules] = {}
         self.problems: dict[str, str] = {}
 
@@ -53,29 +78,37 @@ class ServiceTable:
         """The ports of a Service, or none."""
         return self._ports.get(key, ())
 
+    def served(self, key: str) -> tuple[ServicePort, ...]:
+        """The same without what another Service has."""
+        return self._served.get(key, ())
+
+    def all_served(self) -> dict[str, tuple[ServicePort, ...]]:
+        """The same of every Service."""
+        return dict(self._served)
+
     def update(self, key: str, service: Object | None, slices: Sequence[Object]) -> set[str]:
         """Take in what the Service `key` and its slices are now; the Services whose rules change by it."""
         ports, problem = _read(service, slices)
-        self._note_problem(key, problem)
-        rank = (service["metadata"].get("creationTimestamp") or "", key) if service else ("", key)
+        created = (service["metadata"].get("creationTimestamp") or "") if service else ""
         before = self._ports.get(key, ())
-        if ports == before and rank == self._ranks.get(key, rank):
+        if ports == before and created == self._created.get(key, created):
+            if not ports:
+                self._note_problem(key, problem)
             return set()
-        touched = self._claim(key, find_claims(before), find_claims(ports))
         self._ports.pop(key, None)
-        self._ranks.pop(key, None)
+        self._created.pop(key, None)
         if ports:
-            self._ports[key], self._ranks[key] = ports, rank
-        self._common.pop(key, None)
-        for other in touched | {key}:
-            self._note_problem(other, problem if other == key and problem else self._rivalry(other))
-        return touched | {key}
+            self._ports[key], self._created[key] = ports, created
+        touched = self._claim(key, find_claims(before), find_claims(ports)) | {key}
+        for each in touched:
+            self._serve(each, problem if each == key else "")
+        return touched
 
     def rules(self, key: str, place: ServicePlace) -> Rules | None:
         """What the worker `place` shall have of a Service; None for nothing. The same object for all workers, unless
         the Service means different things on them."""
-        ports = self._ports.get(key)
-        if ports is None or self._rivalry(key):
+        ports = self._served.get(key)
+        if not ports:
             return None
         if depends_on_worker(ports):
             return build_service(ports, place)
@@ -98,12 +131,36 @@ class ServiceTable:
             others |= claimants
         return others - {key}
 
-    def _rivalry(self, key: str) -> str:
-        """Why a Service has no rules though it has ports: an older one has its address; empty when none has."""
-        for claim in sorted(find_claims(self._ports.get(key, ()))):
-            first = min(self._claimants[claim], key=lambda each: self._ranks[each])
+    def _serve(self, key: str, problem: str) -> None:
+        """Work out what of a Service is served, and what is wrong with it."""
+        self._common.pop(key, None)
+        self._served.pop(key, None)
+        lost = self._lost(key)
+        if ports := self._ports.get(key):
+            self._served[key] = without_claims(ports, lost) if lost else ports
+        self._note_problem(key, problem or self._explain(key, lost))
+
+    def _lost(self, key: str) -> dict[Claim, str]:
+        """What the Service claims and another one has, and who."""
+        found = {}
+        for claim in find_claims(self._ports.get(key, ())):
+            claimants = self._claimants[claim]
+            first = key if len(claimants) == 1 else min(claimants, key=lambda each: self._rank(claim, each))
             if first != key:
-                return f"{claim} belongs to Service {first}"
+                found[claim] = first
+        return found
+
+    def _rank(self, claim: Claim, key: str) -> _Rank:
+        own = str(self._ports[key][0].cluster_ip)
+        return claim.partition(" ")[0] != own, self._created[key], key
+
+    def _explain(self, key: str, lost: Mapping[Claim, str]) -> str:
+        """What is wrong with a Service that could be read; empty when nothing is."""
+        if lost:
+            claim = min(lost)
+            return f"{claim} belongs to Service {lost[claim]}"
+        if not self._sctp and any(port.protocol == "sctp" for port in self.ports(key)):
+            return "this kernel has no SCTP (modprobe sctp): its rules are there, but no program can use them"
         return ""
 
     def _note_problem(self, key: str, problem: str) -> None:

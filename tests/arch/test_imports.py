@@ -27,6 +27,7 @@ _COMPOSITION = frozenset(
         "control_planes",
         "fidelity",
         "rollout",
+        "service_status",
         "simulation",
         "status",
     }

@@ -11,12 +11,14 @@ import pytest
 import yaml
 
 from knetsim import errors
-from knetsim.cli import doctor, render
+from knetsim.cli import doctor, render, services
 from knetsim.cli.fidelity import build_fidelity
 from knetsim.cli.terminal import Line, Table, print_parts
 from knetsim.errors import KnetsimError, Problem
 from knetsim.fidelity import resolve
+from knetsim.status import ClusterServices
 from knetsim.system.features import Feature
+from tests.status_shape import explain_mismatch
 
 CASES = Path(__file__).parent / "render"
 Golden = Callable[[Path, str], None]
@@ -43,6 +45,13 @@ def test_status_on_a_terminal_of_80_columns(golden: Golden) -> None:
     text = drawn(render.build_status(read_case("trouble")), width=80)
     assert max(map(len, text.splitlines())) <= 80
     golden(CASES / "trouble.80.txt", text)
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["table", "wide"])
+def test_status_services(wide: bool, golden: Golden) -> None:
+    clusters = read_case("services")
+    assert [line for one in clusters for line in explain_mismatch(one, ClusterServices)] == []
+    golden(CASES / f"services{'.wide' if wide else ''}.txt", drawn(services.build_services(clusters, wide)))
 
 
 def test_list_of_simulations(golden: Golden) -> None:

@@ -40,6 +40,8 @@ def read_port(values: dict[str, Any]) -> ServicePort:
         **values,
         "cluster_ip": IPv4Address(values["cluster_ip"]),
         "external_ips": tuple(map(IPv4Address, values.get("external_ips", ()))),
+        "balancer_ips": tuple(map(IPv4Address, values.get("balancer_ips", ()))),
+        "source_ranges": tuple(map(IPv4Network, values.get("source_ranges", ()))),
         "backends": backends,
     }
     return ServicePort(**given)
@@ -71,6 +73,7 @@ def test_what_services_add(golden: Golden, case: str) -> None:
         ("last-backend-goes", ("external", 0, 1), ("external", 0, 0)),
         ("first-backend-comes", ("external", 0, 0), ("external", 0, 1)),
         ("service-goes", ("affinity", 0, 2), None),
+        ("walled-service-goes", ("source-ranges", 0, 1), None),
     ],
 )
 def test_what_a_change_says(

@@ -71,7 +71,8 @@ def test_a_service_and_its_slices_are_ports_with_backends() -> None:
         service, [build_slice([endpoint("11.1.0.2")]), build_slice([endpoint("11.1.0.3", "c0w2")], ports=udp)]
     )
     assert (tcp.path, tcp.node_port, tcp.affinity_seconds) == ("default/web/tcp/80", 30080, 60)
-    assert tcp.external_ips == (IPv4Address("10.1.9.1"), IPv4Address("10.1.9.2"))
+    assert (tcp.external_ips, tcp.balancer_ips) == ((IPv4Address("10.1.9.1"),), (IPv4Address("10.1.9.2"),))
+    assert tcp.outside_ips == (IPv4Address("10.1.9.1"), IPv4Address("10.1.9.2"))
     assert (tcp.external_local, tcp.internal_local) == (True, False)
     assert tcp.backends == (backend("11.1.0.2"),)
     assert (other.path, [str(each) for each in other.backends]) == ("default/web/udp/80", ["11.1.0.3:9090"])
@@ -109,6 +110,37 @@ def test_what_another_proxy_serves_is_left_alone() -> None:
 def test_what_no_server_lets_in_is_an_error_that_names_it(change: Any, word: str) -> None:
     with pytest.raises(ObjectError, match=word):
         read_service(build_service_object(**change), [])
+
+
+def test_a_load_balancer_lets_in_whom_its_ranges_name() -> None:
+    def ranges(*given: str) -> list[str]:
+        (port,) = read_service(build_service_object(loadBalancerSourceRanges=list(given)), [])
+        return [str(network) for network in port.source_ranges]
+
+    assert ranges() == []
+    assert ranges(" 10.1.9.0/24 ", "fd00::/8") == ["10.1.9.0/24"]
+    assert ranges("10.1.0.0/16", "10.1.9.7/24", "10.2.0.0/16") == ["10.1.0.0/16", "10.2.0.0/16"], (
+        "nft takes no overlaps"
+    )
+    assert ranges("10.1.9.0/24", "0.0.0.0/0") == [], "everybody"
+
+
+def test_a_balancer_that_makes_connections_of_its_own_is_no_address() -> None:
+    service = build_service_object()
+    service["status"] = {"loadBalancer": {"ingress": [{"ip": "10.1.9.2", "ipMode": "Proxy"}, {"ip": "10.1.9.3"}]}}
+    assert [str(each) for each in read_service(service, [])[0].balancer_ips] == ["10.1.9.3"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "port"),
+    [
+        ({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30001}, 30001),
+        ({"type": "LoadBalancer", "externalTrafficPolicy": "Cluster", "healthCheckNodePort": 30001}, 0),
+        ({"type": "NodePort", "externalTrafficPolicy": "Local"}, 0),
+    ],
+)
+def test_a_load_balancer_asks_where_backends_are_only_when_it_matters(spec: Any, port: int) -> None:
+    assert read_service(build_service_object(**spec), [])[0].health_port == port
 
 
 def test_a_name_never_becomes_a_command() -> None:
@@ -204,10 +236,11 @@ def test_an_address_passes_from_one_service_to_another_in_one_transaction() -> N
     assert text.index("delete element ip knetsim-services service-ips") < text.index("add map ip knetsim-services")
 
 
-def test_affinity_of_another_length_is_another_set() -> None:
+def test_affinity_of_another_length_keeps_who_is_known() -> None:
     short, long = (build_service([build_port(backend("11.1.0.2"), affinity_seconds=each)], W1) for each in (10, 20))
     text = build_changes([build_difference(short, long)])
-    assert text.index("delete set") < text.index("add set")
+    assert "timeout 20s" in text
+    assert "delete set" not in text, "a set that rules look into cannot be made anew"
 
 
 def test_udp_flows_to_backends_that_are_gone_are_stale() -> None:
@@ -257,6 +290,57 @@ def test_an_address_belongs_to_the_older_service() -> None:
     assert table.problems == {}
 
 
+def test_without_a_contested_external_address_the_rest_is_served() -> None:
+    table = ServiceTable()
+    ports = [{"name": "http", "port": 80, "protocol": "TCP"}]
+    outside = {"externalIPs": ["10.1.9.1", "10.1.9.2"], "ports": ports}
+    old = build_service_object("old", "100.64.0.8", "2026-01-01", externalIPs=["10.1.9.1"], ports=ports)
+    young = build_service_object("young", "100.64.0.9", "2026-01-02", **outside)
+    table.update("default/young", young, [])
+    assert table.update("default/old", old, []) == {"default/old", "default/young"}
+    assert _addresses(table, "default/young") == {"100.64.0.9", "10.1.9.2"}
+    assert _addresses(table, "default/old") == {"100.64.0.8", "10.1.9.1"}
+    assert table.problems == {"default/young": "10.1.9.1 . tcp . 80 belongs to Service default/old"}
+    table.update("default/old", None, [])
+    assert _addresses(table, "default/young") == {"100.64.0.9", "10.1.9.1", "10.1.9.2"}
+    assert table.problems == {}
+
+
+def test_a_service_has_its_own_cluster_ip_whatever_others_ask_for() -> None:
+    table = ServiceTable()
+    thief = build_service_object("thief", "100.64.0.8", "2026-01-01", externalIPs=["100.64.0.9"])
+    table.update("default/thief", thief, [])
+    table.update("default/web", build_service_object("web", "100.64.0.9", "2026-01-02"), [])
+    assert _addresses(table, "default/web") == {"100.64.0.9"}
+    assert _addresses(table, "default/thief") == {"100.64.0.8"}
+    assert table.problems == {"default/thief": "100.64.0.9 . tcp . 80 belongs to Service default/web"}
+
+
+def test_a_contested_node_port_is_the_older_ones() -> None:
+    table = ServiceTable()
+    ports = [{"port": 80, "nodePort": 30080}]
+    table.update("default/a", build_service_object("a", "100.64.0.8", "2026-01-02", ports=ports), [])
+    table.update("default/b", build_service_object("b", "100.64.0.9", "2026-01-01", ports=ports), [])
+    assert [table.served(f"default/{name}")[0].node_port for name in "ab"] == [0, 30080]
+
+
+def _addresses(table: ServiceTable, key: str) -> set[str]:
+    """The addresses that the worker's table has of a Service."""
+    rules = table.rules(key, W1)
+    assert rules is not None
+    return {element.key.partition(" ")[0] for element in rules.elements if " . " in element.key}
+
+
+def test_a_kernel_without_sctp_is_told_of_and_served_nevertheless() -> None:
+    service = build_service_object(ports=[{"port": 9999, "protocol": "SCTP"}])
+    without, able = ServiceTable(sctp=False), ServiceTable(sctp=True)
+    for table in (without, able):
+        table.update("default/web", service, [])
+        assert table.rules("default/web", W1) is not None
+    assert "no SCTP" in without.problems["default/web"]
+    assert able.problems == {}
+
+
 def test_a_service_that_cannot_be_read_has_no_rules_and_a_problem() -> None:
     table = ServiceTable()
     table.update("default/web", build_service_object(), [])
@@ -292,4 +376,4 @@ def test_counters_are_read_by_service_and_backend() -> None:
 
 
 def test_a_table_that_is_not_there_has_drifted() -> None:
-    assert compare_table([], W1, [], ()) == "chain cluster-ips-check is gone, and 11 more"
+    assert compare_table([], W1, [], ()) == "chain cluster-ips-check is gone, and 14 more"

@@ -4,6 +4,7 @@ What kube-proxy does, in its mode nftables (pkg/proxy/nftables/README.md). It re
 first packet and leaves the rest to connection tracking:
 
     hook          priority  why there
+    prerouting, output  dstnat - 10, -110   whom a load balancer's address does not let in, before it is rewritten
     prerouting    dstnat    from pods and from other machines: before routing, since the backend decides the way
     output        -100      from the worker's own processes
     postrouting   srcnat    masquerade: only now it is known by which interface the packet leaves
@@ -18,14 +19,16 @@ What ours does: the same hooks, priorities, maps and decisions (`choose.py` has 
 policies, hints and endings), so that workers with either serve one cluster.
 How it differs: a chain per backend, where kube-proxy has one only for sessionAffinity, so that each counts its
 connections; readable names without a hash; a pod that reaches itself is recognised in its backend's chain instead of a
-set, so that all workers have the same text; the mark 0x4000 is the same. loadBalancerSourceRanges and health check
-ports are not here yet.
+set, so that all workers have the same text; the mark 0x4000 is the same. What two Services claim is the older one's,
+and the other is told by an Event; kube-proxy serves whichever it came to last.
 
     ports.py   what a Service is, as data          rules.py   its chains and elements       (pure)
     choose.py  which backends a worker uses (pure)  table.py   the table, and changes of it  (pure)
     worker.py  one worker's kernel: one transaction per change   drift.py  was it changed by hand?
     host.py    bridged frames, a route             counters.py  connections per Service and backend
     stale.py   UDP clients of backends that are gone (pure)    kube_proxy.py  the real one's configuration (pure)
+
+What load balancers and others ask by HTTP (health check ports) is answered by node/service_health.py.
 
 Commands: `C0w1 nft list table ip knetsim-services`, `C0w1 nft list map ip knetsim-services service-ips`,
 `C0w1 nft list chain ip knetsim-services service/default/kubernetes/tcp/443`, `knetsim status services`.

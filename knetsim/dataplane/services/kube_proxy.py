@@ -18,6 +18,8 @@ from typing import Any
 CONFIG_NAME = "kube-proxy.yaml"
 LOG_NAME = "kube-proxy.log"
 HEALTHZ_PORT = 10256
+#: for the node itself, on its loopback address
+STATUS_PORT = 10249
 
 
 def build_config(node: str, pod_network: IPv4Network, kubeconfig: Path) -> dict[str, Any]:

@@ -36,9 +36,10 @@ class Backend:
 class ServicePort:
     """One port of a Service with all addresses that lead to it.
 
-    `external_ips` holds the Service's externalIPs and the addresses of its load balancer. `affinity_seconds` is how
-    long a client stays with its backend, None for ever another. The two policies say whether only backends on the
-    worker itself are used.
+    `external_ips` are the Service's externalIPs, `balancer_ips` those of its load balancer, which take clients from
+    `source_ranges` only (empty: from everywhere; the ranges do not overlap). `affinity_seconds` is how long a client
+    stays with its backend, None for ever another. The two policies say whether only backends on the worker itself are
+    used; `health_port` is where a load balancer asks a worker whether it has any (0: it does not ask).
     """
 
     namespace: str
@@ -49,6 +50,9 @@ class ServicePort:
     cluster_ip: IPv4Address
     node_port: int = 0
     external_ips: tuple[IPv4Address, ...] = ()
+    balancer_ips: tuple[IPv4Address, ...] = ()
+    source_ranges: tuple[IPv4Network, ...] = ()
+    health_port: int = 0
     affinity_seconds: int | None = None
     internal_local: bool = False
     external_local: bool = False
@@ -60,9 +64,19 @@ class ServicePort:
         return f"{self.namespace}/{self.service}/{self.protocol}/{self.port}"
 
     @property
+    def outside_ips(self) -> tuple[IPv4Address, ...]:
+        """Its addresses beside the ClusterIP, each once."""
+        return tuple(dict.fromkeys((*self.external_ips, *self.balancer_ips)))
+
+    @property
     def is_external(self) -> bool:
         """Whether anything but the ClusterIP leads to it."""
-        return bool(self.node_port or self.external_ips)
+        return bool(self.node_port or self.external_ips or self.balancer_ips)
+
+    @property
+    def is_walled(self) -> bool:
+        """Whether its load balancer's addresses take some clients and drop others."""
+        return bool(self.balancer_ips and self.source_ranges)
 
     @property
     def uses_cluster(self) -> bool:

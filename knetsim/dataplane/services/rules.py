@@ -8,7 +8,8 @@
         meta l4proto tcp counter dnat to 11.15.64.2:8080
 
 `local/…` is the chain of the worker's own backends, for traffic policies, `external/…` what NodePorts and external
-addresses pass before, `affinity/…` the set of the clients that stay with a backend.
+addresses pass before, `firewall/…` whom a load balancer's address drops, `affinity/…` the set of the clients that stay
+with a backend.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from knetsim.dataplane.services.choose import Choice, choose_backends
 from knetsim.dataplane.services.ports import Backend, ServicePlace, ServicePort
 from knetsim.dataplane.services.table import (
     CLUSTER_IPS,
+    FIREWALL_IPS,
     MARK_RULE,
     NO_ENDPOINT_NODE_PORTS,
     NO_ENDPOINT_SERVICES,
@@ -30,6 +32,8 @@ from knetsim.dataplane.services.table import (
 )
 
 _REFUSED = f"goto {REJECT}"
+#: who adds a client says for how long, so that another time is another rule and the set with its clients stays
+_AFFINITY = "type ipv4_addr; flags dynamic,timeout;"
 
 
 def build_service(ports: Iterable[ServicePort], place: ServicePlace) -> Rules:
@@ -42,17 +46,22 @@ def build_service(ports: Iterable[ServicePort], place: ServicePlace) -> Rules:
         elements[Element(CLUSTER_IPS, str(port.cluster_ip))] = ("", "")
         elements |= _internal_elements(port, choice)
         elements |= _external_elements(port, choice)
+        elements |= _firewall_elements(port)
         if choice.anywhere:
             chains |= _build_chains(port, choice, place)
+        if port.is_walled:
+            chains[_name("firewall", port)] = (_firewall_rule(port, place),)
         if port.affinity_seconds is not None:
-            definition = f"type ipv4_addr; flags dynamic,timeout; timeout {port.affinity_seconds}s;"
-            sets |= {_affinity(port, backend): definition for backend in choice.all}
+            sets |= {_affinity(port, backend): _AFFINITY for backend in choice.all}
     return Rules(chains, elements, sets)
 
 
 def depends_on_worker(ports: Iterable[ServicePort]) -> bool:
     """Whether `build_service` says different things on different workers."""
-    return any(port.uses_local or any(backend.zones or backend.nodes for backend in port.backends) for port in ports)
+    return any(
+        port.uses_local or port.is_walled or any(backend.zones or backend.nodes for backend in port.backends)
+        for port in ports
+    )
 
 
 def _name(kind: str, port: ServicePort) -> str:
@@ -88,7 +97,7 @@ def _external_elements(port: ServicePort, choice: Choice) -> dict[Element, tuple
     reachable = bool(choice.local if port.external_local else choice.cluster)
     keys = [
         (SERVICE_IPS, NO_ENDPOINT_SERVICES, f"{address} . {port.protocol} . {port.port}")
-        for address in port.external_ips
+        for address in port.outside_ips
     ]
     if port.node_port:
         keys.append((SERVICE_NODE_PORTS, NO_ENDPOINT_NODE_PORTS, f"{port.protocol} . {port.node_port}"))
@@ -98,6 +107,14 @@ def _external_elements(port: ServicePort, choice: Choice) -> dict[Element, tuple
         if not reachable:
             found[Element(without, key)] = ("drop" if choice.anywhere else _REFUSED, _comment(port))
     return found
+
+
+def _firewall_elements(port: ServicePort) -> dict[Element, tuple[str, str]]:
+    if not port.is_walled:
+        return {}
+    verdict = f"goto {_name('firewall', port)}"
+    keys = (f"{address} . {port.protocol} . {port.port}" for address in port.balancer_ips)
+    return {Element(FIREWALL_IPS, key): (verdict, "") for key in keys}
 
 
 def _comment(port: ServicePort) -> str:
@@ -120,7 +137,9 @@ def _build_chains(port: ServicePort, choice: Choice, place: ServicePlace) -> dic
 
 def _endpoint_rules(port: ServicePort, backend: Backend) -> tuple[str, ...]:
     hairpin = f'ip saddr {backend.address} {MARK_RULE} comment "to itself"'
-    sticky = [f"update @{_affinity(port, backend)} {{ ip saddr }}"] if port.affinity_seconds is not None else []
+    sticky = []
+    if port.affinity_seconds is not None:
+        sticky = [f"update @{_affinity(port, backend)} {{ ip saddr timeout {port.affinity_seconds}s }}"]
     return (hairpin, *sticky, f"meta l4proto {port.protocol} counter dnat to {backend}")
 
 
@@ -148,3 +167,12 @@ def _external_rules(port: ServicePort, choice: Choice, place: ServicePlace) -> t
     if choice.local:
         rules.append(f"goto {_name('local', port)}")
     return tuple(rules)
+
+
+def _firewall_rule(port: ServicePort, place: ServicePlace) -> str:
+    """Who is dropped, judged before the address is rewritten. A worker within the ranges may come with a balancer's
+    address as its own, where that is an address of the worker."""
+    sources = [str(network) for network in port.source_ranges]
+    if any(place.address in network for network in port.source_ranges):
+        sources += [str(each) for each in port.balancer_ips if not any(each in one for one in port.source_ranges)]
+    return f'ip saddr != {{ {", ".join(sources)} }} counter drop comment "not in loadBalancerSourceRanges"'

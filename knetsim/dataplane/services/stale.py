@@ -21,7 +21,7 @@ def find_stale(flows: Iterable[Flow], ports: Iterable[ServicePort]) -> list[Flow
         serving = {End(backend.address, backend.port) for backend in port.backends if backend.serving}
         if port.protocol != "udp" or not serving:
             continue
-        for address in (port.cluster_ip, *port.external_ips):
+        for address in (port.cluster_ip, *port.outside_ips):
             by_end[End(address, port.port)] = serving
         if port.node_port:
             by_node_port[port.node_port] = serving

@@ -28,6 +28,7 @@ SERVICE_IPS = "service-ips"
 SERVICE_NODE_PORTS = "service-nodeports"
 NO_ENDPOINT_SERVICES = "no-endpoint-services"
 NO_ENDPOINT_NODE_PORTS = "no-endpoint-nodeports"
+FIREWALL_IPS = "firewall-ips"
 _BY_ADDRESS = "type ipv4_addr . inet_proto . inet_service : verdict; counter;"
 _BY_PORT = "type inet_proto . inet_service : verdict; counter;"
 SETS: Mapping[str, tuple[str, str]] = {
@@ -36,6 +37,7 @@ SETS: Mapping[str, tuple[str, str]] = {
     SERVICE_NODE_PORTS: ("map", _BY_PORT),
     NO_ENDPOINT_SERVICES: ("map", _BY_ADDRESS),
     NO_ENDPOINT_NODE_PORTS: ("map", _BY_PORT),
+    FIREWALL_IPS: ("map", _BY_ADDRESS),
 }
 _SET_COMMENTS = {
     CLUSTER_IPS: "ClusterIPs of all Services",
@@ -43,6 +45,7 @@ _SET_COMMENTS = {
     SERVICE_NODE_PORTS: "NodePorts, to the chain of their port",
     NO_ENDPOINT_SERVICES: "addresses of Services without a backend",
     NO_ENDPOINT_NODE_PORTS: "NodePorts of Services without a backend",
+    FIREWALL_IPS: "load balancers' addresses that take clients from loadBalancerSourceRanges only",
 }
 REJECT = "reject-chain"
 MARK_RULE = f"meta mark set meta mark | {MASQUERADE_MARK:#x}"
@@ -89,6 +92,37 @@ class Difference:
 # --- the part that is always there ------------------------------------------------------------------------------------
 
 
+def _filter_chain(hook: str) -> tuple[str, ...]:
+    return (
+        f"type filter hook {hook} priority filter; policy accept;",
+        "ct state new jump no-endpoints-check",
+        "ct state new jump cluster-ips-check",
+    )
+
+
+#: where the kernel comes by, in its order
+_HOOKS: dict[str, tuple[str, ...]] = {
+    "filter-prerouting-pre-dnat": (
+        "type filter hook prerouting priority dstnat - 10; policy accept;",
+        "ct state new jump firewall-check",
+    ),
+    "filter-output-pre-dnat": (
+        "type filter hook output priority -110; policy accept;",
+        "ct state new jump firewall-check",
+    ),
+    "nat-prerouting": ("type nat hook prerouting priority dstnat; policy accept;", "jump services"),
+    "nat-output": ("type nat hook output priority -100; policy accept;", "jump services"),
+    "nat-postrouting": ("type nat hook postrouting priority srcnat; policy accept;", "jump masquerading"),
+    "filter-input": (
+        "type filter hook input priority filter; policy accept;",
+        "ct state new jump nodeports-check",
+        "ct state new jump no-endpoints-check",
+    ),
+    "filter-forward": _filter_chain("forward"),
+    "filter-output": _filter_chain("output"),
+}
+
+
 def build_base_chains(place: ServicePlace) -> dict[str, tuple[str, ...]]:
     """The chains that every worker has, name → lines; a base chain's first line is its hook."""
     services = [
@@ -114,25 +148,8 @@ def build_base_chains(place: ServicePlace) -> dict[str, tuple[str, ...]]:
             f'ip daddr @{CLUSTER_IPS} reject comment "a port that the Service does not have"',
             f'ip daddr {place.service_network} drop comment "no Service has this address"',
         ),
-        "nat-prerouting": ("type nat hook prerouting priority dstnat; policy accept;", "jump services"),
-        "nat-output": ("type nat hook output priority -100; policy accept;", "jump services"),
-        "nat-postrouting": ("type nat hook postrouting priority srcnat; policy accept;", "jump masquerading"),
-        "filter-input": (
-            "type filter hook input priority filter; policy accept;",
-            "ct state new jump nodeports-check",
-            "ct state new jump no-endpoints-check",
-        ),
-        "filter-forward": _filter_chain("forward"),
-        "filter-output": _filter_chain("output"),
-    }
-
-
-def _filter_chain(hook: str) -> tuple[str, ...]:
-    return (
-        f"type filter hook {hook} priority filter; policy accept;",
-        "ct state new jump no-endpoints-check",
-        "ct state new jump cluster-ips-check",
-    )
+        "firewall-check": (f"ip daddr . meta l4proto . th dport vmap @{FIREWALL_IPS}",),
+    } | _HOOKS
 
 
 def build_base(place: ServicePlace) -> str:
@@ -167,7 +184,10 @@ def build_difference(before: Rules | None, after: Rules | None) -> Difference:
         flushed=(*gone, *(name for name in old.chains if name in changed)),
         removed_sets=tuple(name for name, text in old.sets.items() if new.sets.get(name) != text),
         added_sets=tuple(
-            f"add set ip {TABLE} {name} {{ {text} }}" for name, text in new.sets.items() if old.sets.get(name) != text
+            f"add set ip {TABLE} {name} {{ {text} }}"
+            for name, text in new.sets.items()
+            # libnftables, which reads as little as it can, must hear of the sets that rules look into
+            if changed or old.sets.get(name) != text
         ),
         added_chains=tuple(
             f"add chain ip {TABLE} {name} {{ {'; '.join(rules)}; }}"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 import pytest
 
 from knetsim.dataplane.services.counters import read_counters
 from knetsim.dataplane.services.ports import Backend
+from knetsim.dataplane.services.table import TABLE
+from knetsim.system.netlink import add_route, delete_route
+from knetsim.system.nft import Nft
 from knetsim.system.sysctl import write_sysctl
+from knetsim.system.wait import wait_until
 from tests.kernel.pods import PodMaker
 from tests.kernel.services.lab import LOST, REFUSED, VIP, Answer, ServicesLab, build_port
 
@@ -136,6 +141,89 @@ def test_an_internal_local_service_stays_on_its_worker(lab: ServicesLab) -> None
     assert lab.spread(two.place, VIP, 5) == {"s2": 5}
     lab.apply(build_port(there, internal_local=True))
     assert lab.ask(one.place, VIP) == LOST
+
+
+BALANCER = "10.1.200.1"
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("kind", ["external_ips", "balancer_ips"])
+def test_external_and_load_balancer_addresses(lab: ServicesLab, kind: str, protocol: str) -> None:
+    lab.install_all()
+    for host in (lab.w1, lab.w2):  # a client that is redirected would ask for the address by ARP
+        names = (f"net.ipv4.conf.{device}.send_redirects" for device in ("all", f"{host.name}-eth0"))
+        write_sysctl(host.place, dict.fromkeys(names, "0"))
+    lab.out.netlink.apply([add_route(f"{BALANCER}/32", via=lab.w1.address)])
+    client, here, there = lab.pod("c1", lab.w1), lab.serve("s1", lab.w1, protocol), lab.serve("s2", lab.w2, protocol)
+    address = (IPv4Address(BALANCER),)
+    for server in (here, there):
+        lab.apply(build_port(server, protocol=protocol, **{kind: address}))
+        for place in (lab.out.place, client.place, lab.w1.place, lab.w2.place):
+            answer = lab.ask(place, BALANCER, protocol=protocol)
+            assert isinstance(answer, Answer), (place, server.name)
+            assert answer.pod == server.name
+    lab.apply(build_port(protocol=protocol, **{kind: address}))
+    assert lab.ask(lab.out.place, BALANCER, protocol=protocol) == REFUSED
+
+
+def test_a_local_load_balancer_address_keeps_the_clients_address(lab: ServicesLab) -> None:
+    lab.install_all()
+    address = (IPv4Address(BALANCER),)
+    client, server = lab.pod("c1", lab.w1), lab.serve("s1", lab.w2)
+    lab.apply(build_port(server, balancer_ips=address, external_local=True))
+    lab.out.netlink.apply([add_route(f"{BALANCER}/32", via=lab.w2.address)])
+    assert lab.ask(lab.out.place, BALANCER) == Answer("s1", lab.out.address)
+    assert lab.ask(client.place, BALANCER) == Answer("s1", client.ip), "a pod goes to any worker"
+    lab.out.netlink.apply([delete_route(f"{BALANCER}/32"), add_route(f"{BALANCER}/32", via=lab.w1.address)])
+    assert lab.ask(lab.out.place, BALANCER) == LOST, "no backend there"
+
+
+def test_a_load_balancer_lets_in_its_source_ranges_only(lab: ServicesLab) -> None:
+    lab.install_all()
+    lab.out.netlink.apply([add_route(f"{BALANCER}/32", via=lab.w1.address)])
+    client, server = lab.pod("c1", lab.w1), lab.serve("s1", lab.w2)
+    options = {"balancer_ips": (IPv4Address(BALANCER),), "node_port": 30080}
+    for ranges, outside, inside, worker in (
+        ((f"{lab.out.address}/32",), True, False, False),
+        ((f"{client.ip}/32", "10.1.1.0/24"), False, True, True),
+        ((), True, True, True),
+    ):
+        lab.apply(build_port(server, source_ranges=tuple(map(IPv4Network, ranges)), **options))
+        for place, let_in in ((lab.out.place, outside), (client.place, inside), (lab.w1.place, worker)):
+            assert isinstance(lab.ask(place, BALANCER), Answer) == let_in, (ranges, place)
+        assert isinstance(lab.ask(lab.out.place, lab.w1.address, 30080), Answer), "NodePorts take everybody"
+        assert isinstance(lab.ask(lab.out.place, lab.w2.address, 30080), Answer)
+
+
+def test_a_loopback_address_has_no_node_ports(lab: ServicesLab) -> None:
+    """As in kube-proxy's mode nftables: they are the worker's own address's."""
+    lab.install_all()
+    lab.apply(build_port(lab.serve("s1", lab.w1), node_port=30080))
+    assert isinstance(lab.ask(lab.w1.place, lab.w1.address, 30080), Answer)
+    assert lab.ask(lab.w1.place, "127.0.0.1", 30080) == REFUSED
+
+
+def test_affinity_ends_with_its_time_and_another_time_keeps_who_is_known(lab: ServicesLab) -> None:
+    lab.install_all()
+    client = lab.pod("c1", lab.w1)
+    servers = [lab.serve("s1", lab.w1), lab.serve("s2", lab.w2)]
+    lab.apply(build_port(*servers, affinity_seconds=10800))
+    (chosen,) = lab.spread(client.place, VIP, 3)
+    assert lab.w1.services is not None
+    before = lab.w1.services.transactions
+    lab.apply(build_port(*servers, lab.serve("s3", lab.w1), affinity_seconds=10800))
+    assert lab.spread(client.place, VIP, 3) == {chosen: 3}, "a backend came"
+    lab.apply(build_port(*servers, affinity_seconds=1))
+    assert lab.w1.services.transactions == before + 2, "changes, not whole tables"
+    assert lab.spread(client.place, VIP, 3) == {chosen: 3}
+    name = next(f"affinity/{build_port().path}/{each.ip}/8080" for each in servers if each.name == chosen)
+    nft = lab.w1.services.nft
+    wait_until("the end of the affinity", lambda: "known" if "elem" in _read_set(nft, name) else "", 10)
+    assert lab.spread(client.place, VIP, 3).total() == 3
+
+
+def _read_set(nft: Nft, name: str) -> dict[str, Any]:
+    return next(entry["set"] for entry in nft.read_json(f"list set ip {TABLE} {name}") if "set" in entry)
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
