@@ -12,10 +12,13 @@ from typing import Protocol
 from knetsim.api.informer import Informer
 from knetsim.api.objects import Object
 from knetsim.api.store import Store
-from knetsim.control_planes import Plane
+from knetsim.control_planes import KubernetesPlane, Plane
+from knetsim.dataplane.services.host import has_bridge_filter
+from knetsim.dataplane.static_vips import VipPlace
 from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.not_enforced import NotEnforced
 from knetsim.node.pod_network import PodNetworkAgents
+from knetsim.node.static_vips import StaticVips, VipHost
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec
 from knetsim.system.daemon import Supervisor
@@ -59,4 +62,13 @@ class Addon(Protocol):
 
 def build_addons(parts: AddonParts) -> list[Addon]:
     """The add-ons of one cluster, not started yet."""
-    return [NotEnforced(parts.store, parts.tell)]
+    return [NotEnforced(parts.store, parts.tell), build_static_vips(parts)]
+
+
+def build_static_vips(parts: AddonParts) -> StaticVips:
+    """The VIPs of `kp_vip_add`, on the workers and, where it has part in the pod network, the control plane's host."""
+    pods, hosts = parts.spec.pod_network.network, []
+    for host in [*parts.workers, *([parts.control_host] if isinstance(parts.plane, KubernetesPlane) else [])]:
+        routed = None if has_bridge_filter(host.place) else parts.network.place(host).lease.subnet
+        hosts.append(VipHost(host.name, host.place, VipPlace(pods, routed)))
+    return StaticVips(parts.spec.name, parts.store, parts.pods, hosts, repair=parts.repair, tell=parts.tell_host)

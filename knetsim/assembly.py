@@ -197,6 +197,8 @@ class ClusterAssembly:
         for addon in self.addons:
             addon.wait_ready()
         self._apply(manifests)
+        for addon in self.addons:
+            addon.wait_ready()  # for what the manifests brought
 
     def _start_etcd(self) -> None:
         progress, supervisor = self._parts.progress, self._parts.supervisor

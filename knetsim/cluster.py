@@ -7,18 +7,22 @@ that change something write an object and wait until the agents have made it tru
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from typing import Any
 
 from knetsim import names
-from knetsim.api.objects import describe
+from knetsim.api.objects import describe, key_of, name_of, namespace_of, uid_of
 from knetsim.assembly import ClusterAssembly, ClusterParts
-from knetsim.errors import KnetsimError, NotFound, NotReady
+from knetsim.dataplane.static_vips import StaticVip
+from knetsim.errors import AlreadyExists, KnetsimError, NotFound, NotReady, UsageError
+from knetsim.node.static_vips import StaticVips, build_vip_service, find_address, is_vip
 from knetsim.node.worker import Worker
 from knetsim.system.netns import Namespaces
 from knetsim.system.ping import ping
 from knetsim.system.run import run
 
 POD_DEADLINE = 60.0
+VIP_DEADLINE = 30.0
 #: a command that a human typed may run as long as it likes
 _COMMAND_DEADLINE = 24 * 3600.0
 
@@ -105,12 +109,50 @@ class Cluster(ClusterAssembly):
         )
 
     def kp_vip_add(self, vip: str, pods: list[str]) -> None:
-        """The first knetsim's VIPs; refused in this version."""
-        raise self._not_yet("kp_vip_add", "VIPs apart from them: kubectl expose")
+        """Have the address `vip`, one of the Services' range, lead to these pods, by any protocol, on every worker.
+
+        A flow keeps the pod that its first packet drew. The pods are static: one that is deleted keeps its share, which
+        fails. Again with the same pods is nothing new; with others it is theirs. UsageError, AlreadyExists (a Service
+        has the address), NotFound, NotReady.
+        """
+        address, vips = self._read_vip(vip), self._static_vips()
+        if not pods or isinstance(pods, str):
+            raise UsageError("kp_vip_add needs a list of pods", hint=f'{self.name}.kp_vip_add("{vip}", ["c2", "c3"])')
+        found = vips.find(address)
+        if found is not None and not is_vip(found):
+            raise AlreadyExists(f"{vip} is taken", self.name, f"Service {key_of(found)} has it")
+        addresses = [find_address(self._up(self.pods), pod) for pod in pods]
+        service = build_vip_service(address, pods, addresses)
+        if found is None:
+            self.store.create(service)
+        elif any(found["metadata"]["annotations"].get(key) != text for key, text in _annotations(service).items()):
+            annotations = {**found["metadata"]["annotations"], **_annotations(service)}
+            self.store.update({**found, "metadata": {**found["metadata"], "annotations": annotations}})
+        wanted = StaticVip(address, tuple(dict.fromkeys(map(IPv4Address, addresses))))
+        vips.wait_applied(lambda known: wanted in known, vip, VIP_DEADLINE)
 
     def kp_vip_del(self, vip: str) -> None:
-        """The first knetsim's VIPs; refused in this version."""
-        raise self._not_yet("kp_vip_del", "VIPs apart from them: kubectl delete service")
+        """Take away what `kp_vip_add` made. NotFound."""
+        address, vips = self._read_vip(vip), self._static_vips()
+        found = vips.find(address)
+        if found is None or not is_vip(found):
+            raise NotFound(f"no VIP {vip} of kp_vip_add", self.name, hint=names.did_you_mean(vip, vips.known()))
+        self.store.delete("Service", name_of(found), namespace_of(found), uid=uid_of(found))
+        vips.wait_applied(lambda known: all(each.address != address for each in known), vip, VIP_DEADLINE)
+
+    def _read_vip(self, vip: str) -> IPv4Address:
+        network = self.spec.services.cidr
+        try:
+            address = IPv4Address(vip)
+        except ValueError as error:
+            raise UsageError(f"'{vip}' is no IPv4 address", self.name) from error
+        if address not in network:
+            hint = f"for example {network.network_address + min(2561, network.num_addresses - 2)}"
+            raise UsageError(f"{vip} is not in the range of Services, {network}", self.name, hint=hint)
+        return address
+
+    def _static_vips(self) -> StaticVips:
+        return self._up(next((addon for addon in self.addons if isinstance(addon, StaticVips)), None))
 
     def start_skupper(self) -> None:
         """The first knetsim's link between clusters; refused in this version."""
@@ -184,6 +226,10 @@ class Cluster(ClusterAssembly):
     def pod_count(self) -> int:
         """How many pods there are."""
         return len(self.pods) if self.pods else 0
+
+
+def _annotations(obj: dict[str, Any]) -> dict[str, str]:
+    return dict(obj["metadata"]["annotations"])
 
 
 def _pod_word(pod: dict[str, Any]) -> str:
