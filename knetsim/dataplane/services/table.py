@@ -3,10 +3,11 @@
 What every Service adds is a `Rules`: chains, elements of the maps, sets for affinity. A change is the difference of two
 of them, and the text of many differences is one transaction.
 
-Each form of command is the one with which libnftables 1.0.6 reads least from the kernel: for `add rule` and
-`add element` it lists every chain of the table first (7 ms with 1000 Services of two backends), for `add chain` with
-its rules in a block and for `add map` with its elements it does not (0.1 ms), and the kernel takes both also where
-chain and map exist. Only deleting lists everything.
+A change goes to the kernel as messages (`encode_changes`), since libnftables lists every chain of the table before it
+adds or deletes anything (7 ms with 1000 Services of two backends); the same change as text is what one reads, and what
+libnftables carries out where a rule has a form that has no encoding here. There each form of command is the one with
+which libnftables 1.0.6 reads least: for `add chain` with its rules in a block and for `add map` with its elements it
+does not list, and the kernel takes both also where chain and map exist. Only deleting lists everything.
 """
 
 from __future__ import annotations
@@ -17,6 +18,17 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from knetsim.dataplane.services.ports import ServicePlace
+from knetsim.system.netlink.wire import Request
+from knetsim.system.nfnetlink.commands import (
+    add_chain,
+    add_elements,
+    add_rule,
+    add_set,
+    delete_chain,
+    delete_elements,
+    delete_set,
+    flush_chain,
+)
 
 TABLE = "knetsim-services"
 #: kube-proxy's, so that whatever knows one knows the other (overlay/masquerade.py does)
@@ -29,15 +41,21 @@ SERVICE_NODE_PORTS = "service-nodeports"
 NO_ENDPOINT_SERVICES = "no-endpoint-services"
 NO_ENDPOINT_NODE_PORTS = "no-endpoint-nodeports"
 FIREWALL_IPS = "firewall-ips"
-_BY_ADDRESS = "type ipv4_addr . inet_proto . inet_service : verdict; counter;"
-_BY_PORT = "type inet_proto . inet_service : verdict; counter;"
+_ADDRESS_KEY = ("ipv4_addr", "inet_proto", "inet_service")
+_PORT_KEY = ("inet_proto", "inet_service")
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    CLUSTER_IPS: ("ipv4_addr",),
+    SERVICE_IPS: _ADDRESS_KEY,
+    SERVICE_NODE_PORTS: _PORT_KEY,
+    NO_ENDPOINT_SERVICES: _ADDRESS_KEY,
+    NO_ENDPOINT_NODE_PORTS: _PORT_KEY,
+    FIREWALL_IPS: _ADDRESS_KEY,
+}
 SETS: Mapping[str, tuple[str, str]] = {
-    CLUSTER_IPS: ("set", "type ipv4_addr;"),
-    SERVICE_IPS: ("map", _BY_ADDRESS),
-    SERVICE_NODE_PORTS: ("map", _BY_PORT),
-    NO_ENDPOINT_SERVICES: ("map", _BY_ADDRESS),
-    NO_ENDPOINT_NODE_PORTS: ("map", _BY_PORT),
-    FIREWALL_IPS: ("map", _BY_ADDRESS),
+    name: ("set", f"type {' . '.join(key)};")
+    if name == CLUSTER_IPS
+    else ("map", f"type {' . '.join(key)} : verdict; counter;")
+    for name, key in _KEYS.items()
 }
 _SET_COMMENTS = {
     CLUSTER_IPS: "ClusterIPs of all Services",
@@ -74,17 +92,18 @@ class Rules:
 _NOTHING = Rules()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Difference:
-    """What leads from one `Rules` to another, in the order in which the kernel takes it. `retired` chains are empty
-    afterwards, and to be deleted later."""
+    """What leads from one `Rules` to another, in the order in which the kernel takes it. `used_sets` are those that
+    the rules look into, new or not; `retired` chains are empty afterwards, and to be deleted later."""
 
     removed_elements: tuple[Element, ...]
     flushed: tuple[str, ...]
     removed_sets: tuple[str, ...]
-    added_sets: tuple[str, ...]
-    added_chains: tuple[str, ...]
-    added_elements: tuple[tuple[str, str], ...]
+    added_sets: Mapping[str, str]
+    used_sets: Mapping[str, str]
+    added_chains: Mapping[str, tuple[str, ...]]
+    added_elements: Mapping[Element, tuple[str, str]]
     retired: tuple[str, ...]
     chains: tuple[str, ...]
 
@@ -175,26 +194,16 @@ def build_no_services() -> str:
 def build_difference(before: Rules | None, after: Rules | None) -> Difference:
     """What leads from `before` to `after`; remembered, since most workers have the same."""
     old, new = before or _NOTHING, after or _NOTHING
-    changed = {name for name, rules in new.chains.items() if old.chains.get(name) != rules}
+    changed = {name: rules for name, rules in new.chains.items() if old.chains.get(name) != rules}
     gone = tuple(name for name in old.chains if name not in new.chains)
-    removed = tuple(element for element, value in old.elements.items() if new.elements.get(element) != value)
-    added = [element for element, value in new.elements.items() if old.elements.get(element) != value]
     return Difference(
-        removed_elements=removed,
+        removed_elements=tuple(each for each, value in old.elements.items() if new.elements.get(each) != value),
         flushed=(*gone, *(name for name in old.chains if name in changed)),
         removed_sets=tuple(name for name, text in old.sets.items() if new.sets.get(name) != text),
-        added_sets=tuple(
-            f"add set ip {TABLE} {name} {{ {text} }}"
-            for name, text in new.sets.items()
-            # libnftables, which reads as little as it can, must hear of the sets that rules look into
-            if changed or old.sets.get(name) != text
-        ),
-        added_chains=tuple(
-            f"add chain ip {TABLE} {name} {{ {'; '.join(rules)}; }}"
-            for name, rules in new.chains.items()
-            if name in changed
-        ),
-        added_elements=tuple((element.set, _element_text(element, *new.elements[element])) for element in added),
+        added_sets={name: text for name, text in new.sets.items() if old.sets.get(name) != text},
+        used_sets=new.sets if changed else {},
+        added_chains=changed,
+        added_elements={each: value for each, value in new.elements.items() if old.elements.get(each) != value},
         retired=gone,
         chains=tuple(new.chains),
     )
@@ -217,9 +226,16 @@ def build_changes(differences: Iterable[Difference]) -> str:
     ]
     lines += [f"flush chain ip {TABLE} {name}" for each in todo for name in each.flushed]
     lines += [f"delete set ip {TABLE} {name}" for each in todo for name in each.removed_sets]
-    lines += [text for each in todo for text in each.added_sets]
-    lines += [text for each in todo for text in each.added_chains]
-    for name, texts in _by_set(entry for each in todo for entry in each.added_elements):
+    # libnftables, which reads as little as it can, must hear of the sets that rules look into
+    sets = {name: text for each in todo for name, text in {**each.used_sets, **each.added_sets}.items()}
+    lines += [f"add set ip {TABLE} {name} {{ {text} }}" for name, text in sets.items()]
+    lines += [
+        f"add chain ip {TABLE} {name} {{ {'; '.join(rules)}; }}"
+        for each in todo
+        for name, rules in each.added_chains.items()
+    ]
+    added = (entry for each in todo for entry in each.added_elements.items())
+    for name, texts in _by_set((element.set, _element_text(element, *value)) for element, value in added):
         kind, definition = SETS[name]
         lines.append(f"add {kind} ip {TABLE} {name} {{ {definition} elements = {{ {', '.join(texts)} }}; }}")
     return "\n".join([*lines, ""]) if lines else ""
@@ -232,9 +248,35 @@ def _by_set(entries: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
     return list(found.items())
 
 
+@lru_cache(maxsize=8192)
+def _encode(difference: Difference) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
+    """What goes and what comes, as requests; remembered, since most workers have the same. UnknownForm."""
+    goes = [delete_elements(TABLE, name, _KEYS[name], keys) for name, keys in _by_set(difference.removed_elements)]
+    goes += [flush_chain(TABLE, name) for name in difference.flushed]
+    goes += [delete_set(TABLE, name) for name in difference.removed_sets]
+    comes = [add_set(TABLE, name, text) for name, text in difference.added_sets.items()]
+    comes += [add_chain(TABLE, name) for name in difference.added_chains]
+    comes += [add_rule(TABLE, name, rule) for name, rules in difference.added_chains.items() for rule in rules]
+    for name, keys in _by_set(difference.added_elements):
+        elements = {key: difference.added_elements[Element(name, key)] for key in keys}
+        comes.append(add_elements(TABLE, name, _KEYS[name], elements))
+    return tuple(goes), tuple(comes)
+
+
+def encode_changes(differences: Iterable[Difference]) -> list[Request]:
+    """What `build_changes` says, as requests to the kernel; UnknownForm when a rule has a form that is not encoded."""
+    encoded = [_encode(each) for each in differences]
+    return [request for goes, _ in encoded for request in goes] + [request for _, comes in encoded for request in comes]
+
+
 def build_deletion(chains: Iterable[str]) -> str:
     """The text that deletes retired chains."""
     return "".join(f"delete chain ip {TABLE} {name}\n" for name in chains)
+
+
+def encode_deletion(chains: Iterable[str]) -> list[Request]:
+    """What deletes retired chains."""
+    return [delete_chain(TABLE, name) for name in chains]
 
 
 def build_table(place: ServicePlace, services: Iterable[Rules]) -> str:

@@ -11,16 +11,26 @@ element that led to it for a moment, and refuse (kube-proxy waits likewise).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from knetsim.dataplane.services.drift import find_drift
 from knetsim.dataplane.services.ports import ServicePlace, ServicePort
 from knetsim.dataplane.services.stale import find_stale
-from knetsim.dataplane.services.table import Rules, build_changes, build_deletion, build_difference, build_table
+from knetsim.dataplane.services.table import (
+    Difference,
+    Rules,
+    build_changes,
+    build_difference,
+    build_table,
+    encode_changes,
+    encode_deletion,
+)
 from knetsim.errors import KnetsimError
 from knetsim.system.conntrack import Conntrack
 from knetsim.system.netfilter import RuleGeneration
+from knetsim.system.netlink.wire import Request
 from knetsim.system.netns import Namespaces
+from knetsim.system.nfnetlink import Transactions, UnknownForm, next_generation
 from knetsim.system.nft import Nft
 
 #: seconds until retired chains are deleted, many at once
@@ -37,6 +47,7 @@ class WorkerServices:
         self.place = place
         self._clock = clock
         self._nft = Nft(namespaces)
+        self._kernel = Transactions(namespaces)
         self._generation = RuleGeneration(namespaces)
         self._conntrack = Conntrack(namespaces)
         self._applied: dict[str, Rules] = {}
@@ -48,6 +59,7 @@ class WorkerServices:
     def close(self) -> None:
         """Let go of sockets; the rules stay, as kube-proxy's do. Twice is once."""
         self._nft.close()
+        self._kernel.close()
         self._generation.close()
         self._conntrack.close()
 
@@ -96,14 +108,17 @@ class WorkerServices:
         return drift
 
     def _apply_all(self, desired: Mapping[str, Rules]) -> None:
-        self._commit(build_table(self.place, desired.values()))
-        self._seen = self._generation.read()
+        before = self._generation.read()
+        self._nft.apply(build_table(self.place, desired.values()))
+        after = self._generation.read()
+        self._seen = after if after == next_generation(before) else None
         self._applied, self._retired, self._whole = dict(desired), {}, False
+        self.transactions += 1
 
     def _apply_changes(self, desired: Mapping[str, Rules], changed: Iterable[str]) -> None:
         keys = [key for key in changed if self._applied.get(key) is not desired.get(key)]
         differences = [build_difference(self._applied.get(key), desired.get(key)) for key in keys]
-        self._change(build_changes(differences))
+        self._change(differences)
         for key in keys:
             if key in desired:
                 self._applied[key] = desired[key]
@@ -119,19 +134,32 @@ class WorkerServices:
         now = self._clock()
         if self._retired and min(self._retired.values()) <= now - RETIRED_SECONDS:
             old = [chain for chain, since in self._retired.items() if since <= now - _OLD_ENOUGH]
-            self._change(build_deletion(old))
+            self._commit(encode_deletion(old))
             for chain in old:
                 del self._retired[chain]
 
-    def _change(self, text: str) -> None:
-        """Commit, and see whether the generation went on by our own transaction alone."""
-        if not text:
-            return
-        before = self._generation.read()
-        self._commit(text)
-        after = self._generation.read()
-        self._seen = after if before == self._seen and after == before + 1 else None
+    def _change(self, differences: Sequence[Difference]) -> None:
+        try:
+            requests = encode_changes(differences)
+        except UnknownForm:
+            self._change_by_text(build_changes(differences))
+        else:
+            self._commit(requests)
 
-    def _commit(self, text: str) -> None:
+    def _commit(self, requests: Sequence[Request]) -> None:
+        """In one transaction, and know whether the ruleset's generation went on by that alone."""
+        if not requests:
+            return
+        if self._seen is not None and self._kernel.commit(requests, self._seen):
+            self._seen = next_generation(self._seen)
+        else:
+            self._seen = None  # somebody else's came in between
+            self._kernel.commit(requests)
+        self.transactions += 1
+
+    def _change_by_text(self, text: str) -> None:
+        before = self._generation.read()
         self._nft.apply(text)
+        after = self._generation.read()
+        self._seen = after if before == self._seen and after == next_generation(before) else None
         self.transactions += 1

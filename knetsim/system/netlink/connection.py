@@ -54,7 +54,7 @@ class _Refusal(NamedTuple):
     why: str
 
 
-class _Message(NamedTuple):
+class Message(NamedTuple):
     """One received message: `body` is what follows the header."""
 
     kind: int
@@ -79,18 +79,18 @@ def open_socket(place: Namespaces, buffer: int = _RECEIVE_BUFFER) -> socket.sock
     return sock
 
 
-def messages(data: memoryview) -> Iterator[_Message]:
+def messages(data: memoryview) -> Iterator[Message]:
     """The messages in what one recv(2) returned."""
     offset, end = 0, len(data)
     while offset + 16 <= end:
         size, kind, flags, sequence, _ = wire.HEADER.unpack_from(data, offset)
         if size < 16 or offset + size > end:
             return
-        yield _Message(kind, flags, sequence, data[offset + 16 : offset + size])
+        yield Message(kind, flags, sequence, data[offset + 16 : offset + size])
         offset += (size + 3) & ~3
 
 
-def _read_refusal(reply: _Message) -> tuple[int, str]:
+def read_refusal(reply: Message) -> tuple[int, str]:
     """errno (0: done) and the kernel's own words of an NLMSG_ERROR."""
     number = -_ERRNO.unpack_from(reply.body)[0]
     if number == 0:
@@ -176,13 +176,13 @@ class Netlink:
                 position = (reply.sequence - first) & 0xFFFFFFFF
                 if reply.kind != wire.NLMSG_ERROR or position >= count:
                     continue  # not an answer, or a late one to a request that was given up on
-                number, why = _read_refusal(reply)
+                number, why = read_refusal(reply)
                 if number:
                     refusals.append(_Refusal(start + position, number, why))
                 if position == count - 1:
                     return refusals
 
-    def _receive(self) -> Iterator[_Message]:
+    def _receive(self) -> Iterator[Message]:
         try:
             return messages(self._buffer[: self._socket.recv_into(self._buffer)])
         except BlockingIOError as error:
@@ -239,7 +239,7 @@ class Netlink:
             for reply in self._answers():
                 if reply.kind == wire.RTM_NEWLINK:
                     return decode.decode_link(reply.body)
-                number, why = _read_refusal(reply)
+                number, why = read_refusal(reply)
                 if number == errno.ENODEV:
                     return None
                 raise KernelError(f"ip link show dev {key}", number, why, where=self.name)
@@ -290,7 +290,7 @@ class Netlink:
                 for reply in self._answers():
                     whole = whole and not reply.flags & wire.NLM_F_DUMP_INTR
                     if reply.kind in (wire.NLMSG_ERROR, wire.NLMSG_DONE):
-                        number, why = _read_refusal(reply)
+                        number, why = read_refusal(reply)
                         if number and number != no_such_thing:
                             raise KernelError(_DUMP_TEXT[kind], number, why, where=self.name)
                         break
@@ -307,7 +307,7 @@ class Netlink:
         _SEQUENCE.pack_into(data, 8, self._sequence)
         self._socket.send(data)
 
-    def _answers(self) -> Iterator[_Message]:
+    def _answers(self) -> Iterator[Message]:
         """The messages that answer the last question, for as long as the caller wants more."""
         while True:
             for reply in self._receive():

@@ -12,7 +12,7 @@ import pytest
 from knetsim.dataplane.services.ports import ServicePlace
 from knetsim.dataplane.services.rules import build_service
 from knetsim.dataplane.services.worker import RETIRED_SECONDS, WorkerServices
-from knetsim.errors import CommandError
+from knetsim.errors import KernelError
 from knetsim.system.netlink import delete_route
 from knetsim.system.netns import netns_socket
 from knetsim.system.nft import Nft
@@ -110,7 +110,7 @@ def test_a_failed_transaction_is_followed_by_a_whole_table(lab: ServicesLab, ker
     kernel.apply(desired, ())
     kernel.nft.apply("delete table ip knetsim-services")
     desired["default/web"] = build_service([build_port(*pods)], kernel.place)
-    with pytest.raises(CommandError):
+    with pytest.raises(KernelError, match="No such file"):
         kernel.apply(desired, ["default/web"])
     kernel.apply(desired, ())
     assert kernel.find_drift() == ""
