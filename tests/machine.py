@@ -71,11 +71,11 @@ def _sysctls() -> list[str]:
 
 
 def _control_groups() -> list[str]:
-    """Those of simulations of tests, in any hierarchy."""
+    """Those of this run's simulations, in any hierarchy."""
     return [
         directory
         for directory, _, _ in os.walk("/sys/fs/cgroup")
-        if os.path.basename(directory).startswith("knetsim-test-")
+        if os.path.basename(directory).startswith(f"knetsim-{_own_prefix()}")
     ]
 
 

@@ -25,6 +25,7 @@ from knetsim.system.strays import end_processes
 from knetsim.system.wait import wait_until
 from tests.kernel.conftest import LAYERS
 from tests.kernel.pods import PodMaker
+from tests.machine import new_simulation_name
 from tests.memory_etcd import MemoryEtcd
 
 DEADLINE = 20.0
@@ -70,7 +71,7 @@ class Lab:
         self.pods.start()
         self.workers = [pod_maker.worker(f"C0w{number}", f"11.{15 + number}.0.1/20") for number in (1, 2)]
         self.network: PodNetwork = NativeWiring()
-        self.cgroups = Cgroups.of_machine("test-kubelet", self._note_made)
+        self.cgroups = Cgroups.of_machine(new_simulation_name(), self._note_made)
         self.made: list[str] = []
         self.kubelet = self.build_kubelet()
 
