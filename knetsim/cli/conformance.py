@@ -33,7 +33,8 @@ _PROCESSES = 6
 @click.option("--skip", multiple=True, metavar="REGEX", help="Specs to leave out besides those that cannot pass.")
 @click.option("--subset", is_flag=True, help="A quick look into each group instead: at most 8 minutes.")
 @click.option("--name", metavar="NAME", help="In this running simulation instead of one made for it.")
-@click.option("--cluster", metavar="CLUSTER", default="C0", show_default=True, help="With --name: in which cluster.")
+@click.option("--scenario", metavar="FILE", default=str(_SCENARIO), help="Made for it (scenarios/conformance.yaml).")
+@click.option("--cluster", metavar="CLUSTER", default="C0", show_default=True, help="In which of its clusters.")
 @click.option("--processes", type=click.IntRange(1, 64), default=_PROCESSES, show_default=True, help="Specs at a time.")
 @click.option("--results", "directory", metavar="DIR", default=str(_OUTPUT), help="For results.json and the logs.")
 @click.option("--page", metavar="FILE", help="Write the results as a page, too (docs/conformance.md).")
@@ -43,6 +44,7 @@ def conformance(
     skip: tuple[str, ...],
     subset: bool,
     name: str | None,
+    scenario: str,
     cluster: str,
     processes: int,
     directory: str,
@@ -63,7 +65,8 @@ def conformance(
     left_out = () if focus else tuple(remark.specs for remark in plan.left_out)
     signals.raise_on_termination()
     try:
-        results = _run(_build_selection(focus or usual, (*skip, *left_out), processes), name, cluster, Path(directory))
+        selection = _build_selection(focus or usual, (*skip, *left_out), processes)
+        results = _run(selection, name, Path(scenario), cluster, Path(directory))
     except signals.Terminated as request:
         return 128 + request.number
     (Path(directory) / "results.json").write_text(json.dumps(results.to_json(), indent=1) + "\n")
@@ -82,7 +85,7 @@ def _build_selection(focus: Sequence[str], skip: Sequence[str], processes: int) 
     return Selection(tuple(focus), tuple(skip), processes)
 
 
-def _run(selection: Selection, name: str | None, cluster: str, directory: Path) -> Results:
+def _run(selection: Selection, name: str | None, scenario: Path, cluster: str, directory: Path) -> Results:
     from knetsim.conformance.suite import find_suite_programs, run_suite, started
 
     find_suite_programs()  # before anything is started
@@ -90,7 +93,7 @@ def _run(selection: Selection, name: str | None, cluster: str, directory: Path) 
     def tell(line: str) -> None:
         click.echo(line, err=True)
 
-    with nullcontext(name) if name else started(_SCENARIO) as simulation:
+    with nullcontext(name) if name else started(scenario) as simulation:
         return run_suite(selection, cluster, simulation, directory, tell)
 
 
