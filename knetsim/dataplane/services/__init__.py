@@ -19,9 +19,9 @@ What ours does: the same hooks, priorities, maps and decisions (`choose.py` has 
 policies, hints and endings), so that workers with either serve one cluster.
 How it differs: a chain per backend, where kube-proxy has one only for sessionAffinity, so that each counts its
 connections; the lot is drawn by a rule for each backend, where kube-proxy has a map for each Service (10 000 such maps
-take the kernel a minute); readable names without a hash; a pod that reaches itself is recognised in its backend's chain instead of a
-set, so that all workers have the same text; the mark 0x4000 is the same. What two Services claim is the older one's,
-and the other is told by an Event; kube-proxy serves whichever it came to last.
+take the kernel a minute); readable names without a hash; a pod that reaches itself is recognised in its backend's chain
+instead of a set, so that all workers have the same text; the mark 0x4000 is the same. What two Services claim is the
+older one's, and the other is told by an Event; kube-proxy serves whichever it came to last.
 
     ports.py   what a Service is, as data          rules.py   its chains and elements       (pure)
     choose.py  which backends a worker uses (pure)  table.py   the table, and changes of it  (pure)
@@ -33,8 +33,8 @@ What load balancers and others ask by HTTP (health check ports) is answered by n
 
 Commands: `C0w1 nft list table ip knetsim-services`, `C0w1 nft list map ip knetsim-services service-ips`,
 `C0w1 nft list chain ip knetsim-services service/default/kubernetes/tcp/443`, `knetsim status services`.
-Cost on two cores (`knetsim bench services`): a Service with two backends is 3 chains and about 0.15 ms of a worker's first
-full table. A change is encoded once for all workers, in 0.03 ms, and takes 0.1 ms in each one's kernel; then the kernel
-judges the whole table again (nf_tables_api.c: nft_table_validate), 0.4 to 1 ms at 1 000 Services, once for all changes
-of a transaction. What only goes is not judged, and costs the same at any size.
+Cost on two cores (`knetsim bench services`): a Service with two backends is 3 chains and about 0.15 ms of a worker's
+first full table. A change is encoded once for all workers, in 0.03 ms, and takes 0.1 ms in each one's kernel; then the
+kernel judges the whole table again (nf_tables_api.c: nft_table_validate), 0.4 to 1 ms at 1 000 Services, once for all
+changes of a transaction. What only goes is not judged, and costs the same at any size.
 """
