@@ -241,8 +241,8 @@ class ServiceRules:
     def _reconcile(self, name: str) -> float | None:
         each = self._workers[name]
         self._translate()
-        self._ensure_host(each)
-        if self._repair and (drift := each.kernel.find_drift()):
+        due = self._ensure_host(each)
+        if self._repair and (drift := each.kernel.find_drift(thorough=due)):
             self._repaired(each, drift)
         with self._progress:
             changed = set(each.changed)
@@ -264,11 +264,12 @@ class ServiceRules:
             if (service := self.services.by_key(key)) is not None:
                 self._tell_service(service, "FailedToStartServiceHealthcheck", f"{node} cannot listen on {why}")
 
-    def _ensure_host(self, each: _Worker) -> None:
-        """The kernel's settings beside rules, and its own answers, at the start and then with every resync."""
+    def _ensure_host(self, each: _Worker) -> bool:
+        """The kernel's settings beside rules, and its own answers, at the start and then with every resync; whether it
+        was time for that."""
         now, worker, again = self._clock(), each.worker, each.applied_once
         if again and (not self._repair or now < each.host_checked + self._resync_seconds / 2):
-            return
+            return False
         each.host_checked = now
         wrong = ensure_host(worker, self._service_network)
         if wrong and again:
@@ -278,6 +279,7 @@ class ServiceRules:
                 each.health.start()
             except KernelError as error:
                 self._tell(worker.name, "ServicesNotTold", str(error))
+        return True
 
     def _repaired(self, each: _Worker, what: str) -> None:
         with self._progress:

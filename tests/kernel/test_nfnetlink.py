@@ -24,10 +24,9 @@ from knetsim.dataplane.services.table import (
     encode_deletion,
 )
 from knetsim.errors import KernelError
-from knetsim.system.netfilter import RuleGeneration
 from knetsim.system.netlink.wire import Request
 from knetsim.system.netns import Namespaces
-from knetsim.system.nfnetlink import Transactions, UnknownForm, next_generation
+from knetsim.system.nfnetlink import Ruleset, Transactions, UnknownForm, next_generation
 from knetsim.system.nfnetlink.commands import add_chain, add_elements, add_rule, delete_chain, flush_chain
 from knetsim.system.nft import Nft, apply_nft, read_nft
 from knetsim.system.run import run
@@ -126,10 +125,10 @@ def test_a_transaction_is_all_or_nothing_and_names_what_was_refused(places: Plac
 def test_a_transaction_may_depend_on_the_rulesets_generation(places: Places) -> None:
     place = places("C0w1")
     apply_nft(place, TWO_CHAINS)
-    with Transactions(place) as kernel, RuleGeneration(place) as generation:
-        seen = generation.read()
+    with Transactions(place) as kernel, Ruleset(place) as ruleset:
+        seen = ruleset.generation()
         assert kernel.commit([add_chain("t", "e")], seen)
-        assert generation.read() == next_generation(seen)
+        assert ruleset.generation() == next_generation(seen)
         assert not kernel.commit([add_chain("t", "f")], seen), "it is another one now"
         assert "chain f" not in read_nft(place, "list ruleset")
         assert kernel.commit([add_chain("t", "f")], next_generation(seen))
@@ -138,15 +137,15 @@ def test_a_transaction_may_depend_on_the_rulesets_generation(places: Places) -> 
 def test_thousands_of_requests_are_one_transaction(places: Places) -> None:
     place = places("C0w1")
     apply_nft(place, TWO_CHAINS)
-    with Transactions(place) as kernel, RuleGeneration(place) as generation:
-        seen = generation.read()
+    with Transactions(place) as kernel, Ruleset(place) as ruleset:
+        seen = ruleset.generation()
         addresses = [f"10.0.{number >> 8}.{number & 255}" for number in range(4000)]
         requests: list[Request] = [add_chain("t", address) for address in addresses]
         requests += [
             add_elements("t", "m", ["ipv4_addr"], {address: (f"goto {address}", "some words")}) for address in addresses
         ]
         assert kernel.commit(requests, seen)
-        assert generation.read() == next_generation(seen)
+        assert ruleset.generation() == next_generation(seen)
         with Nft(place) as nft:
             (found,) = [entry["map"] for entry in nft.read_json("list map ip t m") if "map" in entry]
         assert len(found["elem"]) == len(addresses)
@@ -187,3 +186,20 @@ with Transactions(Namespaces.of_thread("here", ("net",))) as kernel:
     apply_nft(place, "add table ip t")
     run([sys.executable, "-c", script], place=place)
     assert "chain here" in read_nft(place, "list ruleset")
+
+
+def test_what_a_table_has_is_read_without_words(places: Places) -> None:
+    place = places("C0w1")
+    with Ruleset(place) as ruleset:
+        assert ruleset.table_handle("t") is None
+        with pytest.raises(KernelError, match="No such file"):
+            ruleset.read("t", ["m"])
+        apply_nft(place, TWO_CHAINS + "add element ip t m { 10.0.0.1 : goto d }\nadd table ip other { chain x { }; }")
+        apply_nft(place, "add rule ip t c ip saddr { 10.0.0.2, 10.0.0.3 } drop")
+        found = ruleset.read("t", ["m", "nothing"])
+        assert found.chains == {"c": 1, "d": 0, "input": 1}
+        assert (found.sets, found.elements) == ({"m"}, {("m", bytes((10, 0, 0, 1)))})
+        first = ruleset.table_handle("t")
+        assert first is not None
+        apply_nft(place, "delete table ip t; add table ip t")
+        assert ruleset.table_handle("t") not in (None, first)

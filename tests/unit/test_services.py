@@ -19,6 +19,7 @@ from knetsim.errors import ObjectError
 from knetsim.node.service_objects import read_service, service_of
 from knetsim.node.service_table import ServiceTable
 from knetsim.system.conntrack import End, Flow
+from knetsim.system.nfnetlink import TableContent
 
 W1 = ServicePlace("c0w1", IPv4Address("10.1.1.1"), IPv4Network("11.0.0.0/8"), IPv4Network("100.64.0.0/16"), zone="a")
 W2 = ServicePlace("c0w2", IPv4Address("10.1.1.2"), IPv4Network("11.0.0.0/8"), IPv4Network("100.64.0.0/16"), zone="b")
@@ -376,4 +377,4 @@ def test_counters_are_read_by_service_and_backend() -> None:
 
 
 def test_a_table_that_is_not_there_has_drifted() -> None:
-    assert compare_table([], W1, [], ()) == "chain cluster-ips-check is gone, and 14 more"
+    assert compare_table(TableContent({}, set(), set()), W1, [], ()) == "chain cluster-ips-check is gone, and 14 more"

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from knetsim.dataplane.services.drift import read_key
 from knetsim.dataplane.services.table import SETS, TABLE
 from knetsim.system.nft import Nft
 
@@ -61,9 +60,17 @@ def _read_address(name: str, key: Any, verdict: dict[str, Any]) -> AddressCounte
     chain = (verdict.get("goto") or {}).get("target", "")
     details = key.get("elem", {}) if isinstance(key, dict) else {}
     path = chain.partition("/")[2] or details.get("comment", "")
-    return AddressCounter(name, read_key(key), path, details.get("counter", {}).get("packets", 0))
+    return AddressCounter(name, _read_key(key), path, details.get("counter", {}).get("packets", 0))
 
 
 def _read_backend(chain: str, counter: dict[str, int]) -> BackendCounter:
     path, address, port = chain.removeprefix(_ENDPOINT).rsplit("/", 2)
     return BackendCounter(path, f"{address}:{port}", counter["packets"])
+
+
+def _read_key(element: Any) -> str:
+    """The key of a set's or map's element in nft's JSON, as it is written: `100.64.0.1 . tcp . 443`."""
+    key = element[0] if isinstance(element, list) else element
+    if isinstance(key, dict) and "elem" in key:
+        key = key["elem"]["val"]
+    return " . ".join(map(str, key["concat"])) if isinstance(key, dict) else str(key)

@@ -43,7 +43,8 @@ NO_ENDPOINT_NODE_PORTS = "no-endpoint-nodeports"
 FIREWALL_IPS = "firewall-ips"
 _ADDRESS_KEY = ("ipv4_addr", "inet_proto", "inet_service")
 _PORT_KEY = ("inet_proto", "inet_service")
-_KEYS: Mapping[str, tuple[str, ...]] = {
+#: the types of their keys' parts
+KEYS: Mapping[str, tuple[str, ...]] = {
     CLUSTER_IPS: ("ipv4_addr",),
     SERVICE_IPS: _ADDRESS_KEY,
     SERVICE_NODE_PORTS: _PORT_KEY,
@@ -55,7 +56,7 @@ SETS: Mapping[str, tuple[str, str]] = {
     name: ("set", f"type {' . '.join(key)};")
     if name == CLUSTER_IPS
     else ("map", f"type {' . '.join(key)} : verdict; counter;")
-    for name, key in _KEYS.items()
+    for name, key in KEYS.items()
 }
 _SET_COMMENTS = {
     CLUSTER_IPS: "ClusterIPs of all Services",
@@ -251,7 +252,7 @@ def _by_set(entries: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
 @lru_cache(maxsize=8192)
 def _encode(difference: Difference) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
     """What goes and what comes, as requests; remembered, since most workers have the same. UnknownForm."""
-    goes = [delete_elements(TABLE, name, _KEYS[name], keys) for name, keys in _by_set(difference.removed_elements)]
+    goes = [delete_elements(TABLE, name, KEYS[name], keys) for name, keys in _by_set(difference.removed_elements)]
     goes += [flush_chain(TABLE, name) for name in difference.flushed]
     goes += [delete_set(TABLE, name) for name in difference.removed_sets]
     comes = [add_set(TABLE, name, text) for name, text in difference.added_sets.items()]
@@ -259,7 +260,7 @@ def _encode(difference: Difference) -> tuple[tuple[Request, ...], tuple[Request,
     comes += [add_rule(TABLE, name, rule) for name, rules in difference.added_chains.items() for rule in rules]
     for name, keys in _by_set(difference.added_elements):
         elements = {key: difference.added_elements[Element(name, key)] for key in keys}
-        comes.append(add_elements(TABLE, name, _KEYS[name], elements))
+        comes.append(add_elements(TABLE, name, KEYS[name], elements))
     return tuple(goes), tuple(comes)
 
 

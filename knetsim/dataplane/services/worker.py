@@ -13,10 +13,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from knetsim.dataplane.services.drift import find_drift
+from knetsim.dataplane.services.drift import compare_table
 from knetsim.dataplane.services.ports import ServicePlace, ServicePort
 from knetsim.dataplane.services.stale import find_stale
 from knetsim.dataplane.services.table import (
+    KEYS,
+    TABLE,
     Difference,
     Rules,
     build_changes,
@@ -27,10 +29,9 @@ from knetsim.dataplane.services.table import (
 )
 from knetsim.errors import KnetsimError
 from knetsim.system.conntrack import Conntrack
-from knetsim.system.netfilter import RuleGeneration
 from knetsim.system.netlink.wire import Request
 from knetsim.system.netns import Namespaces
-from knetsim.system.nfnetlink import Transactions, UnknownForm, next_generation
+from knetsim.system.nfnetlink import Ruleset, Transactions, UnknownForm, next_generation
 from knetsim.system.nft import Nft
 
 #: seconds until retired chains are deleted, many at once
@@ -48,19 +49,20 @@ class WorkerServices:
         self._clock = clock
         self._nft = Nft(namespaces)
         self._kernel = Transactions(namespaces)
-        self._generation = RuleGeneration(namespaces)
+        self._ruleset = Ruleset(namespaces)
         self._conntrack = Conntrack(namespaces)
         self._applied: dict[str, Rules] = {}
         self._retired: dict[str, float] = {}
         self._whole = True  # the next transaction makes the whole table
         self._seen: int | None = None  # the ruleset's generation after our last change; None: somebody else's came in
+        self._handle: int | None = None  # the kernel's number of the table that we made
         self.transactions = 0
 
     def close(self) -> None:
         """Let go of sockets; the rules stay, as kube-proxy's do. Twice is once."""
         self._nft.close()
         self._kernel.close()
-        self._generation.close()
+        self._ruleset.close()
         self._conntrack.close()
 
     @property
@@ -94,24 +96,35 @@ class WorkerServices:
         if udp:
             self._conntrack.forget(find_stale(self._conntrack.read(), udp))
 
-    def find_drift(self) -> str:
-        """What somebody has changed in the table, in words; the next `apply` makes it whole. Costs nothing when nobody
-        has changed any rule in the worker."""
+    def find_drift(self, *, thorough: bool = True) -> str:
+        """What somebody has changed in the table, in words; the next `apply` makes it whole. KernelError.
+
+        Costs nothing when nobody has changed any rule in the worker. Otherwise, if not `thorough`, it is only seen
+        whether the table is another one, whatever its size.
+        """
         if self._whole:
             return ""
-        now = self._generation.read()
+        now = self._ruleset.generation()
         if now == self._seen:
             return ""
-        drift = find_drift(self._nft, self.place, self._applied.values(), self._retired)
+        drift = ""
+        if self._ruleset.table_handle(TABLE) != self._handle:
+            drift = "the table is gone"
+        elif thorough:
+            found = self._ruleset.read(TABLE, KEYS)
+            if self._ruleset.generation() != now:
+                return ""  # it was changed meanwhile: the next time will tell
+            drift = compare_table(found, self.place, self._applied.values(), self._retired)
+            self._seen = now
         self._whole = bool(drift)
-        self._seen = now
         return drift
 
     def _apply_all(self, desired: Mapping[str, Rules]) -> None:
-        before = self._generation.read()
+        before = self._ruleset.generation()
         self._nft.apply(build_table(self.place, desired.values()))
-        after = self._generation.read()
+        after = self._ruleset.generation()
         self._seen = after if after == next_generation(before) else None
+        self._handle = self._ruleset.table_handle(TABLE)
         self._applied, self._retired, self._whole = dict(desired), {}, False
         self.transactions += 1
 
@@ -158,8 +171,8 @@ class WorkerServices:
         self.transactions += 1
 
     def _change_by_text(self, text: str) -> None:
-        before = self._generation.read()
+        before = self._ruleset.generation()
         self._nft.apply(text)
-        after = self._generation.read()
+        after = self._ruleset.generation()
         self._seen = after if before == self._seen and after == next_generation(before) else None
         self.transactions += 1

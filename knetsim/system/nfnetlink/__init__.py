@@ -4,6 +4,7 @@
     commands.py      pure: changes of a table as requests, each with nft's command for it
     expressions.py   pure: what rules consist of;   wire.py   pure: bytes
     transactions.py  `Transactions`: one socket in one namespace, all of the requests or none
+    ruleset.py       `Ruleset`: what a table has, without putting it into words
 
 The text stays the one source: what is put in by messages is what nft puts in for the text, byte for byte
 (tests/kernel/test_nfnetlink.py). To see what is said: `nft --debug=netlink,mnl`, `nft monitor`, `strace -e sendto`.
@@ -13,6 +14,7 @@ Cost: a Service with two backends is 11 messages, encoded once for all workers; 
 from __future__ import annotations
 
 from knetsim.system.nfnetlink.language import UnknownForm
+from knetsim.system.nfnetlink.ruleset import Ruleset, TableContent
 from knetsim.system.nfnetlink.transactions import Transactions, next_generation
 
-__all__ = ["Transactions", "UnknownForm", "next_generation"]
+__all__ = ["Ruleset", "TableContent", "Transactions", "UnknownForm", "next_generation"]

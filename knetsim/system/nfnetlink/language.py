@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from knetsim.system.netlink import wire
-from knetsim.system.netlink.wire import BYTE_ORDER, packed_cidr, packed_ipv4
+from knetsim.system.netlink.wire import BYTE_ORDER, ipv4_text, packed_cidr, packed_ipv4
 from knetsim.system.nfnetlink import expressions as ex
 from knetsim.system.nfnetlink import wire as nf
 
@@ -203,3 +203,15 @@ _PARTS: Mapping[str, Callable[[str], bytes]] = {
     "inet_proto": lambda name: bytes((_PROTOCOLS[name], 0, 0, 0)),
     "inet_service": lambda port: int(port).to_bytes(2, "big") + b"\0\0",
 }
+_NAMES = {number: name for name, number in _PROTOCOLS.items()}
+_WORDS: Mapping[str, Callable[[bytes], str]] = {
+    "ipv4_addr": ipv4_text,
+    "inet_proto": lambda part: _NAMES.get(part[0], str(part[0])),
+    "inet_service": lambda part: str(int.from_bytes(part[:2], "big")),
+}
+
+
+def show_key(types: Sequence[str], key: bytes) -> str:
+    """A key as nft writes it: `100.64.0.1 . tcp . 443`."""
+    parts = (key[place : place + 4] for place in range(0, len(key), 4))
+    return " . ".join(_WORDS[kind](part) for kind, part in zip(types, parts, strict=True))

@@ -104,6 +104,24 @@ def test_what_was_changed_by_hand_is_found_and_mended(lab: ServicesLab, kernel: 
     assert kernel.find_drift() == ""
 
 
+def test_a_quick_look_sees_another_table_and_a_thorough_one_the_rest(lab: ServicesLab, kernel: WorkerServices) -> None:
+    desired = {"default/web": build_service([build_port(lab.pod("c1", lab.w1))], kernel.place)}
+    kernel.apply(desired, ())
+    with Nft(lab.w1.place) as hand:
+        hand.apply("delete element ip knetsim-services cluster-ips { 100.64.0.9 }")
+        assert kernel.find_drift(thorough=False) == ""
+        desired["default/more"] = build_service([build_port(service="more", cluster_ip=SERVICE_NETWORK[8])], kernel.place)
+        kernel.apply(desired, ["default/more"])
+        assert kernel.find_drift(thorough=False) == "", "a change of ours does not make it unseen"
+        assert kernel.find_drift() == "element cluster-ips 100.64.0.9 is gone"
+        kernel.apply(desired, ())
+        assert kernel.find_drift() == ""
+        hand.apply("delete table ip knetsim-services; add table ip knetsim-services")
+        assert kernel.find_drift(thorough=False) == "the table is gone"
+    kernel.apply(desired, ())
+    assert kernel.find_drift() == ""
+
+
 def test_a_failed_transaction_is_followed_by_a_whole_table(lab: ServicesLab, kernel: WorkerServices) -> None:
     pods = [lab.pod("c1", lab.w1), lab.pod("c2", lab.w1)]
     desired = {"default/web": build_service([build_port(pods[0])], kernel.place)}
