@@ -110,7 +110,8 @@ def test_a_quick_look_sees_another_table_and_a_thorough_one_the_rest(lab: Servic
     with Nft(lab.w1.place) as hand:
         hand.apply("delete element ip knetsim-services cluster-ips { 100.64.0.9 }")
         assert kernel.find_drift(thorough=False) == ""
-        desired["default/more"] = build_service([build_port(service="more", cluster_ip=SERVICE_NETWORK[8])], kernel.place)
+        more = build_port(service="more", cluster_ip=SERVICE_NETWORK[8])
+        desired["default/more"] = build_service([more], kernel.place)
         kernel.apply(desired, ["default/more"])
         assert kernel.find_drift(thorough=False) == "", "a change of ours does not make it unseen"
         assert kernel.find_drift() == "element cluster-ips 100.64.0.9 is gone"
