@@ -18,6 +18,7 @@ from knetsim.dataplane.static_vips import VipPlace
 from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.not_enforced import NotEnforced
 from knetsim.node.pod_network import PodNetworkAgents
+from knetsim.node.policy_agent import NetworkPolicies, PolicyWorker
 from knetsim.node.static_vips import StaticVips, VipHost
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec
@@ -62,7 +63,7 @@ class Addon(Protocol):
 
 def build_addons(parts: AddonParts) -> list[Addon]:
     """The add-ons of one cluster, not started yet."""
-    return [NotEnforced(parts.store, parts.tell), build_static_vips(parts)]
+    return [build_policies(parts), NotEnforced(parts.store, parts.tell), build_static_vips(parts)]
 
 
 def build_static_vips(parts: AddonParts) -> StaticVips:
@@ -72,3 +73,18 @@ def build_static_vips(parts: AddonParts) -> StaticVips:
         routed = None if has_bridge_filter(host.place) else parts.network.place(host).lease.subnet
         hosts.append(VipHost(host.name, host.place, VipPlace(pods, routed)))
     return StaticVips(parts.spec.name, parts.store, parts.pods, hosts, repair=parts.repair, tell=parts.tell_host)
+
+
+def build_policies(parts: AddonParts) -> NetworkPolicies:
+    """The NetworkPolicies of the workers' pods, which are wired under them from now on."""
+    policies = NetworkPolicies(
+        parts.spec.name,
+        parts.store,
+        parts.pods,
+        [PolicyWorker(worker.name, worker.node_name, worker.place) for worker in parts.workers],
+        repair=parts.repair,
+        tell=parts.tell,
+        tell_host=parts.tell_host,
+    )
+    parts.network.guard_pods(policies)
+    return policies

@@ -345,6 +345,8 @@ class ClusterAssembly:
         workloads = write_manifests(self.plane, manifests)
         wait_rolled_out(self.plane, workloads, PODS_DEADLINE)
         self.kubelet.wait_pods_ready(PODS_DEADLINE)
+        for addon in self.addons:
+            addon.wait_ready()
         pods = len(self._up(self.pods))
         progress.done(self.name, f"{pods} pod{'s' if pods != 1 else ''} ready")
 

@@ -56,6 +56,10 @@ _EMULATOR = (
     "kube-proxy's nftables mode: same hooks, maps, choices of backends and health checks, one process for all "
     "workers; it counts connections, repairs its table, serves a contested address for the older Service; no metrics"
 )
+_POLICY = (
+    "the whole API in nftables, by one process for all workers; what the API leaves open: a policy counts for "
+    "connections that exist too, other nodes and pods with hostNetwork are meant by ipBlock alone, IPv4 is judged"
+)
 
 PARTS: tuple[Part, ...] = (
     Part("packets", "Linux kernel", "real", "nothing: every byte crosses the kernel's own data path"),
@@ -73,12 +77,7 @@ PARTS: tuple[Part, ...] = (
     Part("kube-proxy", "kube-proxy", "real", "it leaves connection tracking's limits alone: they are the kernel's"),
     Part("kube-proxy", "emulator", "embedded", _EMULATOR),
     Part("cluster DNS", "", "absent", "not yet: no names for pods and Services"),
-    Part(
-        "NetworkPolicy",
-        "",
-        "absent",
-        "not yet: a NetworkPolicy is taken, and told to be without effect",
-    ),
+    Part("NetworkPolicy", "knetsim's", "embedded", _POLICY),
     Part("ingress", "", "absent", "not yet: an Ingress is taken, and told to be without effect"),
     Part("Skupper", "", "absent", "not yet: clusters are not linked"),
 )

@@ -4,13 +4,16 @@
      pod/                                │            │
                                     nft table         │            services/  (a VIP becomes the address of a pod)
                                          │            │
+                                    nft table     nft table        policy/    (may it leave? may it come in?)
+                                         │            │
                                     flannel.100   flannel.100      overlay/   (VXLAN, or a route with host-gw)
                                          │            │
                                     C0w1-eth0 ── C0s0 ── C0w2-eth0       underlay.py
 
-A packet between pods of one worker turns back at cni0. One to a VIP is sent on to a pod by its first worker, before it
-is routed. One to the outside leaves cni0 for the worker's own interface and gets the worker's address
-(overlay/masquerade.py). Ports of a worker that lead to its pods are turned before anything else (host_ports.py).
+A packet between pods of one worker turns back at cni0, and is shown to the rules there. One to a VIP is sent on to a
+pod by its first worker, before it is routed. One to the outside leaves cni0 for the worker's own interface and gets the
+worker's address (overlay/masquerade.py). Ports of a worker that lead to its pods are turned before anything else
+(host_ports.py).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from __future__ import annotations
 PATH: tuple[tuple[str, str], ...] = (
     ("pod", "knetsim.dataplane.pod"),
     ("services", "knetsim.dataplane.services"),
+    ("policy", "knetsim.dataplane.policy"),
     ("overlay", "knetsim.dataplane.overlay"),
     ("underlay", "knetsim.dataplane.underlay"),
 )

@@ -1,8 +1,7 @@
 """Objects that a cluster takes and nobody here carries out: said by an Event on each, and in `knetsim status`.
 
 The API server accepts every kind that Kubernetes has, whether or not something in the cluster acts on it; on a real
-cluster, too, a NetworkPolicy means nothing without a network plugin that heeds it (Flannel does not). There nobody says
-so; here it is said.
+cluster, too, an Ingress means nothing without a controller that heeds it. There nobody says so; here it is said.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from knetsim.api.store import Store
 REASON = "NotSimulated"
 #: what is not carried out in this version, and what that means
 KINDS: Mapping[str, str] = {
-    "NetworkPolicy": "no packet is held back by it: policies are not enforced in this version",
     "Ingress": "nothing listens for it: there is no ingress controller in this version",
 }
 
@@ -45,7 +43,7 @@ class NotEnforced:
         """Nothing to wait for."""
 
     def problems(self) -> list[tuple[str, str]]:
-        """Each object that is there, as `NetworkPolicy default/web`, and what it means that it is not carried out."""
+        """Each object that is there, as `Ingress default/web`, and what it means that it is not carried out."""
         return [
             (f"{informer.kind} {key_of(obj)}", KINDS[informer.kind])
             for informer in self._informers

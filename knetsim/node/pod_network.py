@@ -26,7 +26,7 @@ from knetsim.dataplane.overlay.readiness import read_status, wait_ready
 from knetsim.dataplane.overlay.state import Underlay
 from knetsim.dataplane.overlay.subnet_file import read_subnet_file
 from knetsim.dataplane.overlay.worker import OverlayStatus, OverlayWorker
-from knetsim.dataplane.pod import NativeWiring, PluginWiring, PodNetwork, WorkerPlace
+from knetsim.dataplane.pod import GuardedWiring, NativeWiring, PluginWiring, PodGuard, PodNetwork, WorkerPlace
 from knetsim.errors import MissingTool, NotReady, StoreUnavailable
 from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.flanneld_watch import FlanneldWatch
@@ -117,6 +117,7 @@ class PodNetworkAgents:
         self._watch = FlanneldWatch(cluster, etcd, config, workers, supervisor, tell)
         self._agent: OverlayAgent | None = None
         self._wirings: dict[str, PodNetwork] = {}
+        self._guard: PodGuard | None = None
 
     def start(self) -> None:
         """Write the network configuration, prepare the workers, start the agents; returns before they are ready."""
@@ -184,8 +185,14 @@ class PodNetworkAgents:
         """Who wires the pods of a worker."""
         if network.cni not in self._wirings:
             plugins = [str(path) for path in self._programs.plugin_path]
-            self._wirings[network.cni] = PluginWiring(plugins) if network.cni == PLUGINS else NativeWiring()
+            wiring: PodNetwork = PluginWiring(plugins) if network.cni == PLUGINS else NativeWiring()
+            self._wirings[network.cni] = GuardedWiring(wiring, self._guard) if self._guard else wiring
         return self._wirings[network.cni]
+
+    def guard_pods(self, guard: PodGuard) -> None:
+        """Have every pod that is wired from now on admitted by `guard` before anything runs in it."""
+        self._guard = guard
+        self._wirings.clear()
 
     def status(self) -> list[OverlayStatus]:
         """How far each worker's overlay is, whichever agent it has; of flanneld what the kernel shows.

@@ -42,9 +42,9 @@ spec:
     spec: {containers: [{name: main, image: registry.k8s.io/pause:3.10}]}
 ---
 apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: closed, namespace: shop}
-spec: {podSelector: {}}
+kind: Ingress
+metadata: {name: door, namespace: shop}
+spec: {defaultBackend: {service: {name: web, port: {number: 80}}}}
 ---
 apiVersion: v1
 kind: Namespace
@@ -88,11 +88,11 @@ def test_all_of_it_is_there_once_the_simulation_is_ready(lab: Lab) -> None:
 
 
 def test_what_has_no_effect_is_said(lab: Lab) -> None:
-    assert "NetworkPolicy shop/closed" in [problem["object"] for problem in lab.status()["problems"]]
+    assert "Ingress shop/door" in [problem["object"] for problem in lab.status()["problems"]]
 
     def missing() -> str:
-        events = get(lab, "events", "--field-selector", "involvedObject.kind=NetworkPolicy")["items"]
-        return "" if "NotSimulated" in json.dumps(events) else "no Event on the NetworkPolicy"
+        events = get(lab, "events", "--field-selector", "involvedObject.kind=Ingress")["items"]
+        return "" if "NotSimulated" in json.dumps(events) else "no Event on the Ingress"
 
     wait_until("the Event", missing, 20)
 

@@ -12,6 +12,7 @@ pods of a worker share, `addresses.py` who gets which address.
 from __future__ import annotations
 
 from knetsim.dataplane.pod.cni import CniError
+from knetsim.dataplane.pod.guard import GuardedWiring, PodGuard
 from knetsim.dataplane.pod.native import NativeWiring
 from knetsim.dataplane.pod.plugins import PluginWiring
 from knetsim.dataplane.pod.wiring import BRIDGE, POD_INTERFACE, PodNetwork, PodPlace, Wired, WorkerPlace
@@ -20,8 +21,10 @@ __all__ = [
     "BRIDGE",
     "POD_INTERFACE",
     "CniError",
+    "GuardedWiring",
     "NativeWiring",
     "PluginWiring",
+    "PodGuard",
     "PodNetwork",
     "PodPlace",
     "Wired",

@@ -36,6 +36,11 @@ def has_bridge_filter(namespaces: Namespaces) -> bool:
     return True
 
 
+def shows_bridged_frames(namespaces: Namespaces) -> bool:
+    """Whether bridged frames are shown to the packet filter now."""
+    return has_bridge_filter(namespaces) and read_sysctl(namespaces, _BRIDGE_FILTER)[_BRIDGE_FILTER] == "1"
+
+
 def ensure_bridge_filter(namespaces: Namespaces) -> bool:
     """Show bridged frames to the packet filter, where the kernel can; whether it was off."""
     if not has_bridge_filter(namespaces) or read_sysctl(namespaces, _BRIDGE_FILTER)[_BRIDGE_FILTER] == "1":
