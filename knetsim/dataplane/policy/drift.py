@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from knetsim.dataplane.policy.table import ISOLATED, SELF, TABLE, PolicyTable, build_base_chains
-from knetsim.dataplane.services.drift import read_key
 from knetsim.errors import CommandError
 from knetsim.system.nft import Nft
 
@@ -53,7 +52,15 @@ def _count_rules(found: list[dict[str, Any]]) -> dict[str, int]:
 
 def _read_sets(found: list[dict[str, Any]]) -> dict[str, frozenset[str]]:
     stored = [each for entry in found if (each := entry.get("set") or entry.get("map"))]
-    return {each["name"]: frozenset(read_key(element) for element in each.get("elem", ())) for each in stored}
+    return {each["name"]: frozenset(_read_key(element) for element in each.get("elem", ())) for each in stored}
+
+
+def _read_key(element: Any) -> str:
+    """The key of a set's or map's element in nft's JSON, as it is written: `11.15.64.2 . 8080`."""
+    key = element[0] if isinstance(element, list) else element
+    if isinstance(key, dict) and "elem" in key:
+        key = key["elem"]["val"]
+    return " . ".join(map(str, key["concat"])) if isinstance(key, dict) else str(key)
 
 
 def _compare(what: str, found: dict[str, int], wanted: dict[str, int]) -> str:
