@@ -139,7 +139,7 @@ class ContainerSet:
         for container in running:
             if not container.wait_ended(timeout):
                 raise LeftoverError([KnetsimError(f"container {container.name} does not end")])
-            container.discard()
+            container.note_exit(self._specs[container.name])
         for container in self:
             container.abandon()
 

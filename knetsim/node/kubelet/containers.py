@@ -21,7 +21,7 @@ from knetsim.node.kubelet.ending import Ending, Signal
 from knetsim.node.kubelet.exits import LOST, read_message, read_terminated
 from knetsim.node.kubelet.hooks import Hook, hook_of
 from knetsim.node.kubelet.launch import Launcher, StartRefused
-from knetsim.node.kubelet.lifecycle import ContainerView, CrashBackoff, Running, State, Terminated, Waiting
+from knetsim.node.kubelet.lifecycle import NO_END, ContainerView, CrashBackoff, Running, State, Terminated, Waiting
 from knetsim.node.kubelet.probes import Probing
 from knetsim.node.kubelet.resources import resize
 from knetsim.node.kubelet.surroundings import Surroundings
@@ -53,7 +53,7 @@ class Container:
         self._last: Terminated | None = None
         self._runs = 0
         self._backoff = CrashBackoff()
-        self._ended = 0.0
+        self._ended = self._died = NO_END  # its last end, as its back-off counts it and as it was
         self._before: State = state  # that it was started from
         self._retry_at: float | None = None
         self._refused = False  # the last attempt to start it failed before there was anything to start
@@ -75,7 +75,7 @@ class Container:
         state, last = status.get("state") or {}, (status.get("lastState") or {}).get("terminated")
         self._runs = status.get("restartCount", 0)
         self._last = read_terminated(last, read_time) if last else None
-        self._ended = self._around.steady()
+        self._ended = self._died = self._around.steady()
         self._image = self._wanted = container["image"]
         self._resources = container.get("resources") or {}
         if status.get("imageID"):
@@ -148,7 +148,7 @@ class Container:
         self._before = self.state
         if isinstance(self.state, Terminated):
             self._backoff = self._backoff.next(self._ended, self._around.steady())
-            self._last = self.state
+            self._last, self._ended = self.state, self._died
         self._runs, self._found, self._spec = run + 1, found, spec
         self._resources, self._unmet = container.get("resources") or {}, None
         self._retry_at, self._refused = None, False
@@ -201,7 +201,7 @@ class Container:
             message += f" ({error.hint})"
         self._tell("Failed", f'Error: failed to start container "{self.name}": {message}', WARNING)
         self.state = Terminated(START_FAILED, "StartError", message, now, self._around.wall(), identity)
-        self._ended = self._around.steady()
+        self._ended = self._died = self._around.steady()
 
     # --- hooks and probes
 
@@ -267,7 +267,7 @@ class Container:
         if self._image != self._wanted:
             self._retry_at = None  # it may be that only the image was wrong
         if self.process is not None and self._exited.is_set():
-            self._note_exit(container)
+            self.note_exit(container)
         self._resize(container)
         hook = self._post_start
         if hook is not None and hook.done:
@@ -278,25 +278,29 @@ class Container:
             elif isinstance(self.state, Running):
                 self._probe(container)
 
-    def _note_exit(self, container: Mapping[str, Any]) -> None:
-        assert self.process is not None
-        code, log, state = self.process.wait(), self.process.log, self.state
+    def note_exit(self, container: Mapping[str, Any]) -> None:
+        """Its process has ended: what came of it is its state."""
+        process, cgroup, state = self.process, self._cgroup, self.state
+        assert process is not None
+        code, killed = process.wait(), cgroup is not None and cgroup.count_oom_kills() > 0
         assert code is not None
-        killed = self._cgroup is not None and self._cgroup.count_oom_kills() > 0
-        self.discard()
+        message = read_message(container, f"{self._directory}/termination-log", process.log, code)
+        self.process = None
+        process.close()
+        if cgroup is not None:
+            cgroup.remove()
         started, identity = (state.started_at, state.container_id) if isinstance(state, Running) else (0.0, "")
-        message = read_message(container, f"{self._directory}/termination-log", log, code)
         reason = "OOMKilled" if killed else "Completed" if code == 0 else "Error"
         self._end(Terminated(code, reason, message, started, self._around.wall(), identity))
 
     def _end(self, state: Terminated) -> None:
         """It has ended: whatever belonged to this run is over."""
         self._drop_work()
-        self.state, self._ending = state, None
+        self.state, self._ending, self._died = state, None, self._around.steady()
         if self._anew == "image":  # at once, whatever its policy and its back-off
             self._last, self._backoff, self.state = state, CrashBackoff(), CREATING
-        elif not self._anew:  # else its back-off counts from the end before, as a kubelet's does
-            self._ended = self._around.steady()
+        elif not self._anew or self._backoff.remaining(self._ended, self._died):
+            self._ended = self._died  # else, as with a kubelet, the end before counts: it is started anew at once
         self._anew = ""
 
     def _drop_work(self) -> None:
@@ -375,14 +379,6 @@ class Container:
     def wait_ended(self, timeout: float) -> bool:
         """Wait until it has ended; False when it did not within `timeout` seconds."""
         return self.process is None or self._exited.wait(timeout)
-
-    def discard(self) -> None:
-        """Let go of its process, which has ended."""
-        process, self.process = self.process, None
-        if process is not None:
-            process.close()
-        if self._cgroup is not None:
-            self._cgroup.remove()
 
     @property
     def _cgroup(self) -> Cgroup | None:

@@ -16,8 +16,11 @@ _LOG_MESSAGE_BYTES, _LOG_MESSAGE_LINES = 2048, 80
 
 def read_message(container: Mapping[str, Any], path: str, log: str, code: int) -> str:
     """What it left for its status at its terminationMessagePath, or at the end of its log."""
-    with open(path, "rb") as file:
-        message = file.read(_MESSAGE_BYTES).decode(errors="replace")
+    try:
+        with open(path, "rb") as file:
+            message = file.read(_MESSAGE_BYTES).decode(errors="replace")
+    except FileNotFoundError:  # somebody has deleted the pod's directory, which keeps nobody from ending
+        return ""
     if not message and code != 0 and container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
         lines = read_log(log, _LOG_MESSAGE_BYTES * 4).splitlines(keepends=True)[-_LOG_MESSAGE_LINES:]
         message = "".join(lines)[-_LOG_MESSAGE_BYTES:]

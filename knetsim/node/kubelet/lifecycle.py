@@ -9,12 +9,15 @@ passed without an end. What a startup or liveness probe found ill is ended first
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 ALWAYS, ON_FAILURE, NEVER = "Always", "OnFailure", "Never"
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0
+#: the end of what has not ended yet
+NO_END = -math.inf
 #: how the three kinds of probes are called, in messages and here
 STARTUP, LIVENESS, READINESS = "startup", "liveness", "readiness"
 
@@ -62,7 +65,9 @@ class CrashBackoff:
         return max(0.0, ended + self.pause - now) if self._counts(ended) else 0.0
 
     def next(self, ended: float, now: float) -> CrashBackoff:
-        """The back-off after the start that follows the end at `ended`."""
+        """The back-off after the start that follows the end at `ended`; of none that counts (NO_END) it stays."""
+        if ended == NO_END:
+            return self
         return CrashBackoff(min(self.pause * 2, LONGEST_PAUSE) if self._counts(ended) else FIRST_PAUSE, now)
 
     def _counts(self, ended: float) -> bool:

@@ -21,7 +21,7 @@ from knetsim.api.informer import Informer
 from knetsim.api.loop import Clock, Loop
 from knetsim.api.objects import Object, format_time, key_of, name_of, namespace_of, uid_of
 from knetsim.api.store import Store
-from knetsim.errors import AlreadyExists, KnetsimError, NotFound
+from knetsim.errors import AlreadyExists, Conflict, KnetsimError, NotFound, ObjectError
 from knetsim.names import DEFAULT_NAMESPACE
 
 SOURCE, MIRROR = "kubernetes.io/config.source", "kubernetes.io/config.mirror"
@@ -82,20 +82,21 @@ class StaticPods:
                     wanted[key_of(pod)] = pod
             except (KnetsimError, OSError, ValueError, yaml.YAMLError) as error:
                 wrong.add(f"{path.name}: {' '.join(str(error).split())}")
-        for words in sorted(wrong - folder.wrong):
-            self._tell(node, "FailedValidation", words)
-        folder.wrong = frozenset(wrong)
         gone, folder.wanted = folder.wanted.keys() - wanted.keys(), wanted
         if wanted or gone or not folder.seen:
-            self._ensure(node, wanted)
-        folder.seen = True
+            wrong |= self._ensure(node, wanted)
+        for words in sorted(wrong - folder.wrong):
+            self._tell(node, "FailedValidation", words)
+        folder.wrong, folder.seen = frozenset(wrong), True
         return _LOOK_SECONDS
 
-    def _ensure(self, node: str, wanted: dict[str, Object]) -> None:
+    def _ensure(self, node: str, wanted: dict[str, Object]) -> set[str]:
+        """Have the store show what is wanted and nothing else; which pods it refuses, and why."""
         for pod in self._pods.items():
             here = pod["spec"].get("nodeName") == node and is_mirror(pod)
             if here and key_of(pod) not in wanted and not pod["metadata"].get("deletionTimestamp"):
                 self._delete(pod, None)
+        wrong = set()
         for key, pod in wanted.items():
             stored = self._pods.by_key(key)
             if stored is not None and is_mirror(stored) and hash_of(stored) != hash_of(pod):
@@ -106,12 +107,15 @@ class StaticPods:
                     self._store.create(pod)
                 except AlreadyExists:
                     pass  # the informer is about to say so
+                except (ObjectError, NotFound) as error:  # no pod, or of a namespace that there is not
+                    wrong.add(f"{key}: {' '.join(str(error).split())}")
+        return wrong
 
     def _delete(self, pod: Object, grace: int | None) -> None:
         try:
             self._store.delete("Pod", name_of(pod), namespace_of(pod), grace_seconds=grace, uid=uid_of(pod))
-        except NotFound:
-            pass
+        except (NotFound, Conflict):
+            pass  # it is gone already
 
 
 def is_mirror(pod: Object) -> bool:
@@ -138,9 +142,23 @@ def read_static_pods(path: Path, node: Object, now: float) -> Iterator[Object]:
             continue
         if not isinstance(document, dict) or document.get("kind") != "Pod" or document.get("apiVersion") != "v1":
             raise ValueError("a static pod is a v1 Pod")
-        if not (document.get("metadata") or {}).get("name") or not (document.get("spec") or {}).get("containers"):
-            raise ValueError("a static pod needs metadata.name and spec.containers")
+        _check(document)
         yield build_mirror(document, node, now)
+
+
+def _check(pod: dict[str, Any]) -> None:
+    """Whether a mirror can be made of a manifest; all else is the store's to say. ValueError."""
+    metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
+    shapes: list[tuple[str, Any, type]] = [("metadata", metadata, dict), ("spec", spec, dict)]
+    if isinstance(metadata, dict):
+        shapes += [(f"metadata.{name}", metadata.get(name) or {}, dict) for name in ("labels", "annotations")]
+    if isinstance(spec, dict):
+        shapes += [(f"spec.{name}", spec.get(name) or [], list) for name in ("containers", "tolerations")]
+    for path, value, shape in shapes:
+        if not isinstance(value, shape):
+            raise ValueError(f"{path} must be a {'mapping' if shape is dict else 'list'}")
+    if not metadata.get("name") or not spec.get("containers"):
+        raise ValueError("a static pod needs metadata.name and spec.containers")
 
 
 def build_mirror(pod: dict[str, Any], node: Object, now: float) -> Object:

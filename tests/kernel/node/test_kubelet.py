@@ -394,6 +394,16 @@ def test_finalizers_hold_the_object_not_the_pod(lab: Lab) -> None:
     assert published(lab) == []
 
 
+def test_who_is_killed_has_not_succeeded(lab: Lab) -> None:
+    """A Job counts what the last status of its pod says, which its finalizer keeps."""
+    pod = lab.run("c1", shell("sleep 1000"), restartPolicy="Never")
+    lab.store.update({**pod, "metadata": {**pod["metadata"], "finalizers": ["batch.kubernetes.io/job-tracking"]}})
+    lab.store.delete("Pod", "c1", grace_seconds=0)
+    status = lab.wait(lambda status: status["phase"] in ("Succeeded", "Failed"))["status"]
+    ended = state_of(status)["terminated"]
+    assert (status["phase"], ended["exitCode"], ended["reason"]) == ("Failed", 137, "Error")
+
+
 # --- when things go wrong
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import Any
 
 import pytest
@@ -90,6 +91,19 @@ def test_a_liveness_probe_ends_and_restarts(lab: Lab) -> None:
     status = lab.wait(lambda status: status["containerStatuses"][0]["restartCount"] >= 1)["status"]
     assert "Container main failed liveness probe, will be restarted" in str(lab.events())
     assert status["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 137, "it ignores SIGTERM"
+
+
+def test_back_off_of_what_a_liveness_probe_ends(lab: Lab) -> None:
+    """As a kubelet: it looks at the end before the one that the probe has just caused. Two restarts are at once."""
+    ill = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}
+    lab.create("c1", shell("exec sleep 1000", livenessProbe=ill), terminationGracePeriodSeconds=0)
+    status = lab.wait(lambda status: state_of(status).get("waiting", {}).get("reason") == "CrashLoopBackOff")["status"]
+    one = status["containerStatuses"][0]
+    assert (one["restartCount"], one["lastState"]["terminated"]["exitCode"]) == (2, 137)
+    assert one["state"]["waiting"]["message"].startswith("back-off 10s ")
+    lab.pass_time(10)
+    lab.wait(lambda status: status["containerStatuses"][0]["restartCount"] == 3)
+    lab.wait(lambda status: "back-off 20s" in str(state_of(status)))
 
 
 def test_probes_by_command(lab: Lab) -> None:
@@ -326,6 +340,22 @@ def test_a_static_pod(lab: Lab) -> None:
     assert lab.get(name)["status"]["containerStatuses"][0]["containerID"] == started, "the container did not notice"
     os.unlink(path)
     lab.pods.wait_for(lambda pods: pods.get("default", name) is None, DEADLINE, "its end")
+
+
+def test_a_static_pod_that_is_none_holds_up_no_other(lab: Lab) -> None:
+    folder = f"{lab.worker_of(1).directory}/manifests"
+    os.makedirs(folder)
+    spec = {"containers": [{"name": "pause", "image": "pause"}]}
+    broken = [{"spec": "none"}, {"metadata": []}, {"spec": {"containers": 7}}, {"metadata": {"name": "No_Name"}}]
+    for number, change in enumerate([*broken, {}]):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": spec, **change}
+        with open(f"{folder}/{number}.yaml", "w") as file:
+            json.dump(pod, file)
+    lab.pods.wait_for(lambda pods: pods.get("default", "web-c0w1") is not None, DEADLINE, "the mirror")
+    for words in ("0.yaml: spec must", "1.yaml: a static pod needs", "2.yaml: spec.containers must", "No_Name"):
+        wait_until("an Event", lambda words=words: "" if words in str(lab.events("c0w1")) else words, DEADLINE)
+    shutil.rmtree(folder)
+    lab.pods.wait_for(lambda pods: pods.get("default", "web-c0w1") is None, DEADLINE, "its end")
 
 
 def test_a_probe_runs_as_the_container_does(lab: Lab) -> None:
