@@ -288,7 +288,7 @@ class Cgroups:
             os.makedirs(above, exist_ok=True)
             _hand_on(branch, above)
             _write_limits(branch, above, theirs)
-            os.mkdir(directory)
+            os.makedirs(directory, exist_ok=True)  # an attempt whose limits were refused has left it
             _write_limits(branch, directory, mine)
             directories[branch] = directory
         return Cgroup(directories) if directories else None

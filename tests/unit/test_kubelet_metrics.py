@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from knetsim.node.kubelet_api.admission import read_user
 from knetsim.node.kubelet_api.remote import build_status, read_size
 from knetsim.node.kubelet_api.stats import build_resource_metrics, build_summary
-from knetsim.node.kubelet_api.usage import Rates, Sample
+from knetsim.node.kubelet_api.usage import Rates, Sample, UsageWatch
 from knetsim.node.metrics_api import build_metrics_objects, build_node_metrics, build_pod_metrics, read_selector
 from knetsim.system.counters import InterfaceCounters, Usage
 
@@ -38,6 +39,20 @@ def test_the_rate_is_what_was_used_between_two_samples() -> None:
     assert (usage.cpu, rate) == (6_000_000_000, 500_000_000)
     assert RATES.node("c0w1")[1] == 1_000_000_000
     assert RATES.container(("default", "web", "other")) == (Usage(), 0)
+
+
+def test_who_is_gone_before_the_second_sample_spoils_nothing() -> None:
+    class Idle:
+        def runs(self) -> list[Any]:
+            return []
+
+    async def ask() -> Rates:
+        watch = UsageWatch(Idle(), list)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(watch.rates(), 0.5)
+        return await watch.rates()
+
+    assert asyncio.run(ask()).window >= 1
 
 
 def test_a_container_that_was_started_again_begins_at_nothing() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+from collections.abc import Sequence
+
 import pytest
 
-from knetsim.node.kubelet.actions import Outcome, Result, Target
+from knetsim.node.kubelet.actions import Outcome, Result, Target, act
 from knetsim.node.kubelet.dialing import explain_dial
 from knetsim.node.kubelet.ending import Ending, Signal
 from knetsim.node.kubelet.grpc_health import build_request, explain_message
 from knetsim.node.kubelet.http_get import Answer, Request, _follow
 from knetsim.node.kubelet.lifecycle import LIVENESS, READINESS, STARTUP
 from knetsim.node.kubelet.probes import Probe, Probing, Row, explain
+from knetsim.system.exec_session import ExecSession
 
 
 def target(**container) -> Target:
@@ -51,6 +56,17 @@ def probing(**results: bool) -> Probing:
 def test_what_results_mean(results: dict, started: bool, ready: bool, ill: str) -> None:
     found = probing(**results)
     assert (found.started, found.ready, found.ill) == (started, ready, ill)
+
+
+def test_what_the_machine_refuses_ends_no_probe() -> None:
+    """An exception would end all probes of the container, and nobody would be told."""
+
+    def refuse(argv: Sequence[str]) -> ExecSession:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    handler = {"exec": {"command": ["true"]}}
+    outcome = asyncio.run(act(handler, Target({"name": "web"}, "11.0.0.2", None, refuse), 1, "probe"))
+    assert (outcome.result, "Too many open files" in outcome.text) == (Result.UNKNOWN, True)
 
 
 def test_no_probe_means_well() -> None:

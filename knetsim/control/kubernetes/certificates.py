@@ -64,6 +64,9 @@ class Authority:
         subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = _begin(subject, self._name, key).add_extension(x509.BasicConstraints(False, None), True)
         builder = builder.add_extension(_key_usage(signs_certificates=False), True)
+        # OpenSSL in its strict mode, which is Python's since 3.13, wants every certificate to say by which key it is signed
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(signer, False)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)
         if addresses:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(a) for a in addresses]), False)
@@ -127,9 +130,9 @@ def write_credentials(directory: Path, cluster: str, addresses: Sequence[str]) -
 def _begin(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
-    return (
-        builder.serial_number(x509.random_serial_number()).not_valid_before(now - _BEFORE).not_valid_after(now + _VALID)
-    )
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - _BEFORE).not_valid_after(now + _VALID)
+    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:

@@ -126,7 +126,7 @@ async def act(handler: Mapping[str, Any], target: Target, timeout: float | None,
             dialer, service = target.dialer, call.get("service") or ""
             why = await check_health(dialer, target.ip, target.port(call["port"]), service, timeout)
             return Outcome(Result.FAILURE, why) if why else Outcome(Result.SUCCESS, "service healthy")
-    except (KnetsimError, ValueError) as error:
+    except (KnetsimError, ValueError, OSError) as error:  # OSError: no descriptor is left, the pod is just ending
         return Outcome(Result.UNKNOWN, str(error))
     if pause := handler.get("sleep"):
         await asyncio.sleep(pause.get("seconds", 0))

@@ -244,8 +244,12 @@ class Container:
             session = start_session(CommandSpec(place, argv, env, cwd, identity, stdin, tty))
         finally:
             place.close()
-        if group is not None:
-            group.add(session.pid)
+        try:
+            if group is not None:
+                group.add(session.pid)
+        except OSError:  # its group goes, since it has just ended
+            session.close()
+            raise
         return session
 
     def _resize(self, container: Mapping[str, Any]) -> None:

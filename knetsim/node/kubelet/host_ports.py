@@ -11,14 +11,15 @@ from knetsim.dataplane.pod import WorkerPlace
 
 
 def read_host_ports(spec: Mapping[str, Any], ip: str) -> list[HostPort]:
-    """What a pod with the address `ip` asks of its worker; nothing when it has its worker's network anyway."""
+    """What a pod with the address `ip` asks of its worker; nothing when it has its worker's network anyway, nor by an
+    address of IPv6, of which the worker has none."""
     if spec.get("hostNetwork"):
         return []
     return [
         HostPort(port["hostPort"], port.get("protocol") or "TCP", ip, port["containerPort"], port.get("hostIP") or "")
         for container in _containers(spec)
         for port in container.get("ports") or ()
-        if port.get("hostPort")
+        if port.get("hostPort") and ":" not in (port.get("hostIP") or "")
     ]
 
 
@@ -42,13 +43,13 @@ class HostPorts:
         with self._lock:
             if self._by_pod.get(pod, []) == ports:
                 return
-            if ports:
-                self._by_pod[pod] = ports
-            else:
-                del self._by_pod[pod]
+            wanted = {**self._by_pod, pod: ports}
+            if not ports:
+                del wanted[pod]
             if self._table is None:
                 self._table = WorkerHostPorts(self._worker.namespaces, self._worker.lease.subnet)
-            self._table.apply(merge_ports(self._by_pod))
+            self._table.apply(merge_ports(wanted))
+            self._by_pod = wanted  # not before: what was refused is to be tried again
 
     def repair(self) -> str:
         """Put right what somebody has changed by hand; what was done, or ""."""

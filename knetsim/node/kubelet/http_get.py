@@ -122,7 +122,9 @@ async def _ask(dialer: Dialer, request: Request) -> Answer:
         return Answer(error=f'Get "{request.url}": EOF')
     except (ValueError, asyncio.LimitOverrunError) as error:
         return Answer(error=f'Get "{request.url}": net/http: HTTP/1.x transport connection broken: {error}')
-    except ConnectionError as error:
+    except OSError as error:  # a ConnectionError, or that there is no way to the host any more
+        if isinstance(error, TimeoutError):
+            raise
         return Answer(error=f'Get "{request.url}": read: {str(error.strerror or error).lower()}')
     finally:
         if writer is not None:

@@ -27,6 +27,7 @@ _CONTAINER_PATHS = {
     "resources.limits.memory": _LIMIT,
     "resources.limits.ephemeral-storage": _LIMIT,
     "resources.claims": "there are no devices; the container starts without it",
+    "ports[].hostIP": "workers have IPv4 addresses only: no port of this one leads to the pod",
     "restartPolicyRules[].action": "the rule is passed over; the container's own policy decides",
     "lifecycle.postStart.tcpSocket": "a kubelet has no such hook: it fails",
     "lifecycle.preStop.tcpSocket": "a kubelet has no such hook: it fails",
@@ -105,6 +106,8 @@ def _walk(value: Any, path: list[str], place: str) -> Iterator[tuple[str, Any]]:
 
 
 def _counts(name: str, value: Any) -> bool:
+    if name == "hostIP":
+        return ":" in value
     return (bool(value) and value not in _HARMLESS.get(name, ())) or (name == "hostUsers" and value is False)
 
 

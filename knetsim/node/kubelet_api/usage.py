@@ -77,9 +77,9 @@ class UsageWatch:
         async with self._lock:
             now = time.monotonic()
             if not self._samples or now - self._samples[-1].steady > _OLD_SECONDS:
-                self._samples = [await self._take()]
-                await asyncio.sleep(_SHORTEST_SECONDS)
-                self._samples.append(await self._take())
+                first = await self._take()
+                await asyncio.sleep(_SHORTEST_SECONDS)  # whoever asks may be gone after it
+                self._samples = [first, await self._take()]
             elif now - self._samples[-1].steady > _FRESH_SECONDS:
                 self._samples = [self._samples[-1], await self._take()]
             return Rates(self._samples[-1], self._samples[-2])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from knetsim.api.objects import Object
-from knetsim.system.cgroup import CPU, MEMORY, NO_CGROUPS, Cgroup
+from knetsim.system.cgroup import CPU, MEMORY, NO_CGROUPS, Cgroup, Limits
 from knetsim.system.wait import wait_until
 from tests.kernel.node.conftest import DEADLINE, Lab, shell, state_of
 
@@ -84,6 +85,14 @@ def test_the_program_itself_is_in_its_group(limiting: Lab) -> None:
     ((_, pid),) = limiting.kubelet.find("default", "c1")[0].processes().items()
     uid = limiting.get()["metadata"]["uid"]
     assert Path(f"/proc/{pid}/cgroup").read_text().count(f"/{uid}/main-0") == len(limiting.made)
+
+
+def test_limits_that_the_kernel_refuses_are_refused_the_same_again(limiting: Lab) -> None:
+    for _ in range(2):
+        with pytest.raises(OSError) as refused:
+            limiting.cgroups.create("uid", "main-0", Limits(cpu=1e12), Limits())
+        assert refused.value.errno == errno.EINVAL
+    limiting.cgroups.remove_pod("uid")
 
 
 def test_without_groups_it_is_said(lab: Lab) -> None:

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
+import pytest
+
+from knetsim.dataplane.host_ports import HostPort
+from knetsim.errors import CommandError
+from knetsim.node.kubelet.host_ports import HostPorts
+from knetsim.system.nft import read_nft
 from knetsim.system.run import run
 from knetsim.system.sysctl import read_sysctl
 from tests.kernel.node.conftest import Lab, shell
@@ -102,6 +110,25 @@ def ask(lab: Lab, address: str, name: str = "") -> list[str]:
     if name:
         return in_pod(lab, script, name).split()
     return run(["sh", "-c", script], place=lab.worker_of().namespaces, cwd="/").output.split()
+
+
+def test_a_port_that_was_refused_is_tried_again(lab: Lab) -> None:
+    worker = lab.worker_of()
+    with closing(HostPorts(worker)) as ports:
+        ports.put("one", [HostPort(8080, "TCP", "11.16.0.2", 80)])
+        for _ in range(2):
+            with pytest.raises(CommandError):
+                ports.put("two", [HostPort(8081, "TCP", "no address", 80)])
+        ports.put("three", [HostPort(8082, "TCP", "11.16.0.3", 80)])
+        table = read_nft(worker.namespaces, "list table ip knetsim-hostports")
+        assert [port in table for port in ("8080", "8081", "8082")] == [True, False, True]
+
+
+def test_an_address_of_another_family_is_told(lab: Lab) -> None:
+    ports = [{"containerPort": 80, "hostPort": 8080, "hostIP": "::1"}]
+    lab.put_pod({"name": "pause", "image": "pause", "ports": ports})
+    lab.wait(lambda status: status.get("phase") == "Running")
+    assert "spec.containers[0].ports[0].hostIP is not simulated" in lab.wait_event("NotSimulated")
 
 
 def test_ports_of_the_worker_lead_to_pods(lab: Lab) -> None:
