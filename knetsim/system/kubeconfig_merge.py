@@ -1,7 +1,8 @@
 """Contexts in a user's kubeconfig file: merged in, and taken out again at the simulation's end.
 
-The file is the user's: it is locked as kubectl locks it (FILE.lock), replaced whole, keeps its owner and mode, and what
-is not of the given names stays as it is. Comments do not survive, as they do not when kubectl itself writes the file.
+The file is the user's, whoever runs this: it is locked as kubectl locks it (FILE.lock), replaced whole, keeps its owner
+and mode, stays where a link leads to it, and what is not of the given names stays as it is. Comments do not survive, as
+they do not when kubectl itself writes the file.
 """
 
 from __future__ import annotations
@@ -53,15 +54,16 @@ def remove_contexts(path: Path, names: Sequence[str]) -> None:
 
 
 def _change(path: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_directory(path.parent)
     with _locked(path):
+        path = Path(os.path.realpath(path))
         changed = change(_read(path))
         if changed is None:
             path.unlink()
             return
         fresh = path.with_name(f"{path.name}.knetsim")
         owner = os.stat(path if path.exists() else path.parent)
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
             yaml.safe_dump(changed, file, sort_keys=False)
         os.chown(fresh, owner.st_uid, owner.st_gid)
         if path.exists():
@@ -69,15 +71,27 @@ def _change(path: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None
         os.replace(fresh, path)
 
 
+def _make_directory(path: Path) -> None:
+    """Make it if it is not there, for who owns the directory above."""
+    if not path.exists():
+        _make_directory(path.parent)
+        path.mkdir()
+        above = path.parent.stat()
+        os.chown(path, above.st_uid, above.st_gid)
+
+
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {"apiVersion": "v1", "kind": "Config"}
     try:
         config = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ObjectError("this is no YAML", str(path), " ".join(str(error).split())) from error
     if not isinstance(config, dict) or config.get("kind", "Config") != "Config":
         raise ObjectError("this is no kubeconfig", str(path), hint="name another file: --file")
+    if not all(isinstance(entry, dict) for field in _LISTS for entry in config.get(field) or ()):
+        what = f"this is no kubeconfig: {', '.join(_LISTS)} must be lists of mappings"
+        raise ObjectError(what, str(path), hint="name another file: --file")
     return {"apiVersion": "v1", "kind": "Config", **config}
 
 

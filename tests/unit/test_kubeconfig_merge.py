@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,35 @@ def test_what_was_made_current_is_so_no_more(tmp_path: Path) -> None:
     assert read(path)["current-context"] == ""
 
 
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "dotfiles").mkdir()
+    target, path = tmp_path / "dotfiles" / "kube", tmp_path / "config"
+    target.write_text(yaml.safe_dump(config("work")))
+    path.symlink_to(target)
+    merge_contexts(path, config("knetsim-C0"))
+    assert path.readlink() == target
+    assert [one["name"] for one in read(target)["contexts"]] == ["work", "knetsim-C0"]
+    remove_contexts(path, ["knetsim-C0"])
+    assert read(target) == config("work")
+    assert [file.name for file in target.parent.iterdir()] == ["kube"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_what_root_makes_is_the_users(tmp_path: Path) -> None:
+    os.chown(tmp_path, 1234, 1234)
+    path = tmp_path / ".kube" / "deep" / "config"
+    merge_contexts(path, config("knetsim-C0"))
+    assert {file.stat().st_uid for file in (path, *path.parents[:2])} == {1234}
+
+
 def test_what_is_no_kubeconfig_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "config"
-    path.write_text("kind: Pod\n")
-    with pytest.raises(ObjectError):
-        merge_contexts(path, config("knetsim-C0"))
-    remove_contexts(path, ["knetsim-C0"])
-    assert path.read_text() == "kind: Pod\n"
+    for text in (b"kind: Pod\n", b"clusters: [work]\n", b"\xff\xfe"):
+        path.write_bytes(text)
+        with pytest.raises(ObjectError):
+            merge_contexts(path, config("knetsim-C0"))
+        remove_contexts(path, ["knetsim-C0"])
+        assert path.read_bytes() == text
     remove_contexts(tmp_path / "missing", ["knetsim-C0"])
 
 

@@ -64,7 +64,7 @@ class Authority:
         subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = _begin(subject, self._name, key).add_extension(x509.BasicConstraints(False, None), True)
         builder = builder.add_extension(_key_usage(signs_certificates=False), True)
-        # OpenSSL in its strict mode, which is Python's since 3.13, wants every certificate to say by which key it is signed
+        # OpenSSL's strict mode, which is Python's since 3.13, wants every certificate to say by which key it is signed
         signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = builder.add_extension(signer, False)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)

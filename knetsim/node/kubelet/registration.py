@@ -17,7 +17,7 @@ from knetsim.api.informer import Informer
 from knetsim.api.loop import Clock, Loop
 from knetsim.api.objects import Object, name_of
 from knetsim.api.store import Store
-from knetsim.errors import AlreadyExists, NotFound
+from knetsim.errors import AlreadyExists, Conflict, NotFound
 from knetsim.node.kubelet.heartbeat import Beat, Heartbeat
 from knetsim.node.kubelet.node import KubeletWorker, Machine, build_lease, build_node, build_node_status
 from knetsim.system.netns import entered
@@ -141,7 +141,7 @@ class Nodes:
         try:
             registered.node = self._store.create(node)
         except AlreadyExists:
-            registered.node = self._store.update(_merge(self._store.get("Node", name_of(node)), node))
+            registered.node = self._update(node)
             self._write_status(registered)
         registered.written = self._steady()
         lease = build_lease(registered.node, now)
@@ -149,6 +149,14 @@ class Nodes:
             self._store.create(lease)
         except AlreadyExists:
             self._store.update(lease)
+
+    def _update(self, node: Object) -> Object:
+        """Put what is ours into the Node that is there, whoever else writes it at the same moment."""
+        while True:
+            try:
+                return self._store.update(_merge(self._store.get("Node", name_of(node)), node))
+            except Conflict:
+                pass  # a controller has just tainted it, for one: that is to stay
 
     def _write_status(self, registered: Registered) -> None:
         before = (registered.node.get("status") or {}).get("conditions") or ()
@@ -169,12 +177,9 @@ def _is_ready(node: Object) -> bool:
 
 
 def _merge(present: Object, node: Object) -> Object:
-    """The stored Node with what is ours in it."""
-    metadata = {
-        **present["metadata"],
-        "labels": {**present["metadata"].get("labels", {}), **node["metadata"]["labels"]},
-    }
-    metadata.pop("resourceVersion", None)
+    """The stored Node, in the version that was read, with what is ours in it."""
+    labels = {**present["metadata"].get("labels", {}), **node["metadata"]["labels"]}
+    metadata = {**present["metadata"], "labels": labels}
     return {**present, "metadata": metadata, "spec": {**present.get("spec", {}), **node["spec"]}}
 
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from knetsim.api.objects import encode, parse_time, storage_key
+from knetsim.api.etcd_store import EtcdStore
+from knetsim.api.objects import Object, encode, parse_time, storage_key
 from knetsim.dataplane.pod import NativeWiring, PodPlace, Wired, WorkerPlace
 from knetsim.errors import CommandError, KnetsimError, NotFound, NotReady
+from knetsim.node.kubelet import KubeletWorker
+from knetsim.node.kubelet.registration import Nodes
 from knetsim.system.container_watch import read_log
 from knetsim.system.netns import entered
 from knetsim.system.ping import ping
@@ -636,3 +639,26 @@ def test_registering_again_keeps_what_others_wrote(lab: Lab) -> None:
     assert again["metadata"]["uid"] == node["metadata"]["uid"]
     assert again["metadata"]["labels"]["mine"] == "yes"
     assert again["spec"]["unschedulable"]
+
+
+class Meddling(EtcdStore):
+    """Somebody taints a Node just after it has been read for the first time."""
+
+    tainted = False
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> Object:
+        found = super().get(kind, name, namespace)
+        if kind == "Node" and not self.tainted:
+            self.tainted = True
+            taints = [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]
+            super().update({**found, "spec": {**found["spec"], "taints": taints}})
+        return found
+
+
+def test_what_is_written_while_a_node_registers_again_is_kept(lab: Lab) -> None:
+    store = Meddling(lab.etcd, clock=lab.clock.wall)
+    nodes = Nodes(store, (), 10.0, lab.clock.wall, lab.clock.steady)
+    nodes.register(KubeletWorker(lab.worker_of(), lab.network, "10.1.1.1", {"zone": "b"}))
+    node = lab.store.get("Node", "c0w1")
+    assert node["metadata"]["labels"]["zone"] == "b"
+    assert [taint["key"] for taint in node["spec"].get("taints", ())] == ["node.kubernetes.io/unreachable"]
