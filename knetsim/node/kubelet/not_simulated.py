@@ -27,7 +27,6 @@ _CONTAINER_PATHS = {
     "resources.limits.memory": _LIMIT,
     "resources.limits.ephemeral-storage": _LIMIT,
     "resources.claims": "there are no devices; the container starts without it",
-    "ports[].hostIP": "workers have IPv4 addresses only: no port of this one leads to the pod",
     "restartPolicyRules[].action": "the rule is passed over; the container's own policy decides",
     "lifecycle.postStart.tcpSocket": "a kubelet has no such hook: it fails",
     "lifecycle.preStop.tcpSocket": "a kubelet has no such hook: it fails",
@@ -64,6 +63,7 @@ _HARMLESS: Mapping[str, tuple[Any, ...]] = {
 #: resources that are counted but that nothing here gives
 _PAGES = "hugepages-"
 _PAGES_WORDS = "there are no huge pages; the container gets ordinary memory"
+_FAMILY_WORDS = "workers have addresses of IPv4 only; the port leads nowhere"
 
 
 class NotSimulated(NamedTuple):
@@ -86,7 +86,8 @@ def find_not_simulated(pod: Object, limited: Collection[str] = ()) -> list[NotSi
         for place, value in _walk(spec, path.split("."), "")
         if _counts(path.rpartition(".")[2], value) and not _is_enforced(path, limited)
     ]
-    return found + [NotSimulated(f"spec.{place}", _PAGES_WORDS) for place in _find_pages(spec)]
+    found += [NotSimulated(f"spec.{place}", _PAGES_WORDS) for place in _find_pages(spec)]
+    return found + [NotSimulated(f"spec.{place}", _FAMILY_WORDS) for place in _find_other_family(spec)]
 
 
 def _walk(value: Any, path: list[str], place: str) -> Iterator[tuple[str, Any]]:
@@ -106,14 +107,18 @@ def _walk(value: Any, path: list[str], place: str) -> Iterator[tuple[str, Any]]:
 
 
 def _counts(name: str, value: Any) -> bool:
-    if name == "hostIP":
-        return ":" in value
     return (bool(value) and value not in _HARMLESS.get(name, ())) or (name == "hostUsers" and value is False)
 
 
 def _is_enforced(path: str, limited: Collection[str]) -> bool:
     above, _, name = path.rpartition(".")
     return above.endswith("resources.limits") and name in limited
+
+
+def _find_other_family(spec: Mapping[str, Any]) -> Iterator[str]:
+    """Ports of the worker at addresses of IPv6."""
+    places = _walk(spec, ["containers[]", "ports[]", "hostIP"], "")
+    yield from (place for place, address in places if ":" in address)
 
 
 def _find_pages(spec: Mapping[str, Any]) -> Iterator[str]:
