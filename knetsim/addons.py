@@ -5,20 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from knetsim.api.informer import Informer
 from knetsim.api.objects import Object
 from knetsim.api.store import Store
+from knetsim.cluster_dns import ClusterNames, NamesParts
 from knetsim.control_planes import KubernetesPlane, Plane
+from knetsim.dataplane.dns import HostNames
 from knetsim.dataplane.services.host import has_bridge_filter
 from knetsim.dataplane.static_vips import VipPlace
 from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.not_enforced import NotEnforced
 from knetsim.node.pod_network import PodNetworkAgents
 from knetsim.node.policy_agent import NetworkPolicies, PolicyWorker
+from knetsim.node.service_proxy import ServiceProxies
 from knetsim.node.static_vips import StaticVips, VipHost
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec
@@ -37,6 +40,9 @@ class AddonParts:
     workers: Sequence[Worker]
     control_host: ControlPlaneHost
     network: PodNetworkAgents
+    proxies: ServiceProxies
+    #: all hosts of the simulation: name → address
+    hosts: Mapping[str, str]
     supervisor: Supervisor
     repair: bool
     #: (object, reason, message): a warning Event on an object; returns at once
@@ -88,3 +94,20 @@ def build_policies(parts: AddonParts) -> NetworkPolicies:
     )
     parts.network.guard_pods(policies)
     return policies
+
+
+def build_names(server: str, parts: AddonParts) -> ClusterNames:
+    """The add-on that answers names; the kubelet and the end of the start ask for it in particular."""
+    return ClusterNames(
+        server,
+        NamesParts(
+            spec=parts.spec,
+            plane=parts.plane,
+            store=parts.store,
+            host=parts.control_host,
+            workers=parts.workers,
+            hosts=HostNames(parts.hosts),
+            services=parts.proxies.rules.services,
+            slices=parts.proxies.rules.slices,
+        ),
+    )

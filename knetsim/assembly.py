@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar, cast
 
 from knetsim import names
-from knetsim.addons import Addon, AddonParts, build_addons
+from knetsim.addons import Addon, AddonParts, build_addons, build_names
 from knetsim.api.etcd import Etcd
 from knetsim.api.events import WARNING, EventRecorder
 from knetsim.api.informer import Informer
 from knetsim.api.objects import Object
 from knetsim.api.store import Store
+from knetsim.cluster_dns import ClusterNames, choose_dns
 from knetsim.cluster_hosts import build_cluster_hosts
 from knetsim.control_choice import KUBERNETES, choose_control_plane
 from knetsim.control_planes import EmbeddedPlane, KubernetesParts, KubernetesPlane, Plane
@@ -100,6 +101,7 @@ class ClusterAssembly:
         self.nodes: Informer | None = None
         self.pods: Informer | None = None
         self.control_plane = choose_control_plane(spec)
+        self.dns_server = choose_dns(spec, self.control_plane)
         self.host_agent = ""  # who gives the control plane's host its share of the pod network
         self._host: ControlPlaneHost | None = None
         self._plane: Plane | None = None
@@ -107,6 +109,7 @@ class ClusterAssembly:
         self._events: EventRecorder | None = None
         self._event_queue = EventQueue()
         self.addons: list[Addon] = []
+        self._names: ClusterNames | None = None
         self._kubelet: Kubelet | None = None
 
     @property
@@ -199,6 +202,7 @@ class ClusterAssembly:
         self._apply(manifests)
         for addon in self.addons:
             addon.wait_ready()  # for what the manifests brought
+        self._up(self._names).wait_answered()
 
     def _start_etcd(self) -> None:
         progress, supervisor = self._parts.progress, self._parts.supervisor
@@ -297,22 +301,24 @@ class ClusterAssembly:
 
     def _start_addons(self) -> None:
         """What else serves the network: before the kubelet, whose pods may want it from their first moment."""
-        self.addons = build_addons(
-            AddonParts(
-                spec=self.spec,
-                plane=self.plane,
-                store=self.store,
-                nodes=self._up(self.nodes),
-                pods=self._up(self.pods),
-                workers=self.workers,
-                control_host=self._up(self._host),
-                network=self._up(self.network),
-                supervisor=self._parts.supervisor,
-                repair=self._parts.repair,
-                tell=self._tell,
-                tell_host=self._record,
-            )
+        parts = AddonParts(
+            spec=self.spec,
+            plane=self.plane,
+            store=self.store,
+            nodes=self._up(self.nodes),
+            pods=self._up(self.pods),
+            workers=self.workers,
+            control_host=self._up(self._host),
+            network=self._up(self.network),
+            proxies=self._up(self.proxies),
+            hosts=self._parts.scenario.host_addresses(),
+            supervisor=self._parts.supervisor,
+            repair=self._parts.repair,
+            tell=self._tell,
+            tell_host=self._record,
         )
+        self._names = build_names(self.dns_server, parts)
+        self.addons = [self._names, *build_addons(parts)]
         for addon in self.addons:
             addon.start()
 
@@ -321,8 +327,9 @@ class ClusterAssembly:
         progress.step(self.name, "the workers' Nodes")
         network, pods = self._up(self.network), self._up(self.pods)
         members = self.plane.members() or [(member.address, CLIENT_PORT) for member in self.members]
+        dns, cgroups = self._up(self._names).resolver, parts.cgroups
         self._kubelet = Kubelet(
-            self.name, self.store, pods, parts.images, members=members, repair=parts.repair, cgroups=parts.cgroups
+            self.name, self.store, pods, parts.images, members=members, dns=dns, repair=parts.repair, cgroups=cgroups
         )
         labels = {names.worker_host(self.name, spec.name): spec.labels for spec in self.spec.workers}
         workers = [

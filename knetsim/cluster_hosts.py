@@ -13,8 +13,11 @@ from knetsim.node.etcd import EtcdMember, client_url
 from knetsim.node.worker import Worker, WorkerCluster
 from knetsim.scenario import ClusterSpec
 
-#: /etc/resolv.conf of the hosts, which /etc/hosts names
-_RESOLV_CONF = "# no name server knows the hosts; /etc/hosts names them\noptions attempts:1\n"
+#: /etc/resolv.conf of the hosts: a name server that knows them, as /etc/hosts does, and says at once what it does not
+_RESOLV_CONF = """\
+# knows the hosts; the cluster's Services are known at the address of its Service kube-dns
+nameserver {server}
+"""
 
 
 @dataclass(slots=True)
@@ -38,7 +41,8 @@ class _Builder:
         directory = Path(names.host_directory(name))
         directory.mkdir()
         endpoints = ",".join(client_url(str(address)) for address in self._spec.etcd_addresses())
-        files = {"hosts": self._hosts_file, "resolv.conf": _RESOLV_CONF, "etcd-endpoints": endpoints + "\n"}
+        resolv_conf = _RESOLV_CONF.format(server=self._spec.control_plane_address())
+        files = {"hosts": self._hosts_file, "resolv.conf": resolv_conf, "etcd-endpoints": endpoints + "\n"}
         for file, text in files.items():
             (directory / file).write_text(text)
         shown = {

@@ -10,6 +10,7 @@ from typing import Any
 from knetsim import names
 from knetsim.api.objects import parse_time
 from knetsim.assembly import ClusterAssembly
+from knetsim.cluster_dns import find_dns_address
 from knetsim.control.embedded import is_ready
 from knetsim.dataplane.pod import BRIDGE
 from knetsim.node.etcd import read_health
@@ -52,6 +53,8 @@ def read_cluster(cluster: ClusterAssembly) -> ClusterState:
         "controlPlane": cluster.control_plane,
         "controlPlaneDaemons": [daemon for name in cluster.daemon_names(host) if (daemon := cluster.daemon(name))],
         "controlPlaneProblems": cluster.read_control_plane_problems(),
+        "dnsServer": cluster.dns_server,
+        "dnsAddress": find_dns_address(cluster.spec, cluster.dns_server),
         "apiServer": cluster.read_api_server(),
         "etcd": _read_etcd(cluster),
         "workers": [_read_worker(cluster, worker, pods, agents) for worker in cluster.workers],

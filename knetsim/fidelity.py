@@ -60,6 +60,14 @@ _POLICY = (
     "the whole API in nftables, by one process for all workers; what the API leaves open: a policy counts for "
     "connections that exist too, other nodes and pods with hostNetwork are meant by ipBlock alone, IPv4 is judged"
 )
+_COREDNS = (
+    "deployed as kubeadm does, asked each second whether it is ready; built without plugins for clouds, tracing and "
+    "encrypted transports. It forwards to a name server that knows the simulation's hosts and no other name"
+)
+_NAMES = (
+    "the records of the Kubernetes DNS specification 1.1, from one thread on the control plane's host; no Corefile, no "
+    "pods of its own"
+)
 
 PARTS: tuple[Part, ...] = (
     Part("packets", "Linux kernel", "real", "nothing: every byte crosses the kernel's own data path"),
@@ -76,7 +84,8 @@ PARTS: tuple[Part, ...] = (
     Part("pod network", "embedded", "embedded", _AGENT),
     Part("kube-proxy", "kube-proxy", "real", "it leaves connection tracking's limits alone: they are the kernel's"),
     Part("kube-proxy", "emulator", "embedded", _EMULATOR),
-    Part("cluster DNS", "", "absent", "not yet: no names for pods and Services"),
+    Part("cluster DNS", "coredns", "real", _COREDNS),
+    Part("cluster DNS", "embedded", "embedded", _NAMES),
     Part("NetworkPolicy", "knetsim's", "embedded", _POLICY),
     Part("ingress", "", "absent", "not yet: an Ingress is taken, and told to be without effect"),
     Part("Skupper", "", "absent", "not yet: clusters are not linked"),
@@ -88,7 +97,10 @@ _WORKER_KEYS: dict[str, Literal["agent", "cni", "proxy"]] = {
     "pod wiring": "cni",
     "kube-proxy": "proxy",
 }
-_CLUSTER_KEYS: dict[str, Literal["controlPlane"]] = {"control plane": "controlPlane"}
+_CLUSTER_KEYS: dict[str, Literal["controlPlane", "dnsServer"]] = {
+    "control plane": "controlPlane",
+    "cluster DNS": "dnsServer",
+}
 _NAMES_MAX = 4
 
 

@@ -328,9 +328,7 @@ class Simulation:
 def build_hosts_file(scenario: Scenario) -> str:
     """/etc/hosts of every host: all hosts of all clusters by their Mininet and their Kubernetes names."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    for cluster in scenario.clusters:
-        for host, address in cluster.host_addresses().items():
-            lines.append(f"{address} {host} {names.node_name(host)}")
+    lines += [f"{address} {host} {names.node_name(host)}" for host, address in scenario.host_addresses().items()]
     return "\n".join(lines) + "\n"
 
 

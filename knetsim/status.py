@@ -119,6 +119,8 @@ class ClusterState(TypedDict):
     controlPlane: str  # "embedded" | "kubernetes"
     controlPlaneDaemons: list[DaemonState]  # those of C0cp, flanneld too; none when it is embedded
     controlPlaneProblems: list[ControlPlaneProblem]
+    dnsServer: str  # who answers names of Services: "coredns" | "embedded" | "none"
+    dnsAddress: str  # where pods ask: "100.64.0.10"; empty with "none"
     apiServer: str  # where programs of this machine reach it, "https://127.0.0.1:6443"; empty: nowhere
     etcd: EtcdState
     workers: list[WorkerState]

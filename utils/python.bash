@@ -57,6 +57,9 @@ is_usable_environment() {
 
 ensure_environment() {
     if has_environment; then return; fi
+    # `venv --clear` would empty what a link leads to: the environment of another checkout, which may be at work
+    [[ ! -L $ENVIRONMENT ]] ||
+        fail "$ENVIRONMENT is a link to $(readlink -- "$ENVIRONMENT"), an environment of another place" "rm '$ENVIRONMENT', then this again"
     if ! is_usable_environment; then
         say "Python: a virtual environment in .venv (about 5 s)"
         "$PYTHON" -m venv --clear --system-site-packages "$ENVIRONMENT" ||

@@ -226,10 +226,10 @@ def _cluster_table(clusters: Sequence[ClusterState]) -> Table:
                 _count(cluster["etcd"]["healthy"], len(members)),
                 _count(sum(worker["ready"] for worker in cluster["workers"]), len(cluster["workers"])),
                 _count(sum(pod["ready"] for pod in staying), len(staying)),
-                f"{network['network']} {network['backend']}{device}", network["leases"],
+                f"{network['network']} {network['backend']}{device}", network["leases"], cluster["dnsServer"],
             ]
         )  # fmt: skip
-    headers = ("CLUSTER", "CONTROL PLANE", "ETCD", "WORKERS", "PODS", "POD NETWORK", "LEASES")
+    headers = ("CLUSTER", "CONTROL PLANE", "ETCD", "WORKERS", "PODS", "POD NETWORK", "LEASES", "DNS")
     return Table(headers, rows, numbers=("LEASES",))
 
 

@@ -10,6 +10,7 @@
                                          │            │
                                     C0w1-eth0 ── C0s0 ── C0w2-eth0       underlay.py
 
+Before its first packet a pod asks for the address of a name, mostly a Service's, and dns/ answers by the same path.
 A packet between pods of one worker turns back at cni0, and is shown to the rules there. One to a VIP is sent on to a
 pod by its first worker, before it is routed. One to the outside leaves cni0 for the worker's own interface and gets the
 worker's address (overlay/masquerade.py). Ports of a worker that lead to its pods are turned before anything else
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 #: the stops in the order in which a packet from a pod passes them: (stop, module)
 PATH: tuple[tuple[str, str], ...] = (
+    ("dns", "knetsim.dataplane.dns"),
     ("pod", "knetsim.dataplane.pod"),
     ("services", "knetsim.dataplane.services"),
     ("policy", "knetsim.dataplane.policy"),

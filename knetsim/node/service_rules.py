@@ -28,6 +28,7 @@ from knetsim.dataplane.services.ports import ServicePlace, ServicePort
 from knetsim.dataplane.services.table import Rules
 from knetsim.dataplane.services.worker import WorkerServices
 from knetsim.errors import KernelError, NotReady
+from knetsim.node.dns import BY_OWNER, owner_of
 from knetsim.node.service_health import ServiceHealth, build_health_check
 from knetsim.node.service_objects import service_of
 from knetsim.node.service_table import ServiceTable
@@ -108,7 +109,12 @@ class ServiceRules:
         self.cluster = cluster
         self.services = Informer(store, "Service")
         self.slices = Informer(
-            store, "EndpointSlice", indexes={"service": lambda each: [key] if (key := service_of(each)) else []}
+            store,
+            "EndpointSlice",
+            indexes={
+                "service": lambda each: [key] if (key := service_of(each)) else [],
+                BY_OWNER: lambda each: [key] if (key := owner_of(each)) else [],  # names read this informer too
+            },
         )
         self._pod_network, self._service_network = pod_network, service_network
         self._repair, self._resync_seconds, self._clock = repair, resync_seconds, clock

@@ -11,18 +11,12 @@ from collections.abc import Callable, Iterator
 
 from knetsim.errors import Problem
 from knetsim.scenario import addressing, naming
-from knetsim.scenario.document import KeyPath
 from knetsim.scenario.draft import Draft, cluster_path
 from knetsim.scenario.files import nearest_file
 from knetsim.scenario.spec import ClusterSpec
 from knetsim.scenario.wording import quote
 
 _ClusterCheck = Callable[[Draft, ClusterSpec], Iterator[Problem]]
-
-#: values that the format knows and this version cannot honour, refused rather than ignored: the reason, what to do
-_UNAVAILABLE = {
-    "coredns": ("CoreDNS is not run yet", "use auto, embedded or none"),
-}
 
 
 def check_proxies(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
@@ -38,16 +32,11 @@ def check_proxies(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
             return
 
 
-def check_availability(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
-    """Values of the cluster that cannot be honoured yet."""
-    yield from _unavailable(draft, cluster_path(cluster, "controlPlane"), cluster.control_plane)
-    yield from _unavailable(draft, cluster_path(cluster, "dns", "server"), cluster.dns.server)
-
-
-def _unavailable(draft: Draft, path: KeyPath, value: str) -> Iterator[Problem]:
-    if value in _UNAVAILABLE:
-        reason, hint = _UNAVAILABLE[value]
-        yield draft.problem(path, f"{path[-1]} '{value}' is not available in this version: {reason}", hint)
+def check_dns(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
+    """CoreDNS is a Deployment that asks an API server: only Kubernetes' own control plane has both."""
+    if cluster.control_plane == "embedded" and cluster.dns.server == "coredns":
+        what = f"dns.server 'coredns' of {cluster.name} has no API server to ask: controlPlane is 'embedded'"
+        yield draft.problem(cluster_path(cluster, "dns", "server"), what, "use embedded, or controlPlane kubernetes")
 
 
 #: each check of a cluster, and the keys that it reads
@@ -60,7 +49,7 @@ _CLUSTER_CHECKS: tuple[tuple[_ClusterCheck, tuple[str, ...]], ...] = (
     (addressing.check_service_cidr, ("services",)),
     (addressing.check_pod_network, ("podNetwork",)),
     (addressing.check_backend, ("podNetwork",)),
-    (check_availability, ()),
+    (check_dns, ("dns", "controlPlane")),
     (check_proxies, ("workers", "services", "controlPlane")),
 )
 

@@ -91,7 +91,7 @@ class ServicesSpec:
 
 @dataclass(frozen=True, slots=True)
 class DnsSpec:
-    """Who answers names of Services: auto, embedded or none."""
+    """Who answers names of Services: auto, coredns, embedded or none."""
 
     server: str = "auto"
 
@@ -176,6 +176,11 @@ class Scenario:
     underlay: UnderlaySpec
     manifests: tuple[ManifestRef, ...] = ()
     file: str = field(default="", compare=False)
+
+    def host_addresses(self) -> dict[str, str]:
+        """The addresses of all hosts of all clusters, by name."""
+        hosts = (host for cluster in self.clusters for host in cluster.host_addresses().items())
+        return {name: str(address) for name, address in hosts}
 
     def cluster(self, name: str) -> ClusterSpec:
         """The cluster called `name`; NotFound."""

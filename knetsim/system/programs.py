@@ -110,6 +110,7 @@ _ALL = (
     _debian("tcpdump", "optional", "tcpdump", "packets cannot be watched"),
     _debian("iperf3", "optional", "iperf3", "throughput cannot be measured"),
     _debian("conntrack", "optional", "conntrack", "connections cannot be listed"),
+    _debian("dig", "optional", "bind9-dnsutils", "no dig and no nslookup in pods", "-v"),
     _debian("busybox", "optional", "busybox", "pods have no small web server", ""),
     _debian("nginx", "later", "nginx-light", "no ingress", "-v"),
     _built("kube-apiserver", "optional", _EMBEDDED, "--version"),
@@ -118,7 +119,7 @@ _ALL = (
     _built("kubectl", "optional", "no kubectl at the prompt, and no `knetsim kubectl`", "version", "--client"),
     _built("agnhost", "optional", "the image agnhost cannot be pulled", "--version"),
     _built("kube-proxy", "optional", "no real kube-proxy (proxy: kube-proxy)", "--version"),
-    _built("coredns", "later", "no real cluster DNS", "-version"),
+    _built("coredns", "optional", "knetsim's own name server answers names of Services", "-version"),
     _built("skrouterd", "later", "no real Skupper router", "--version"),
 )
 #: by name; the CNI plugin `bridge` is here, iproute2's program of that name is not

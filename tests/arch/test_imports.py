@@ -21,6 +21,7 @@ _COMPOSITION = frozenset(
         "addons",
         "assembly",
         "cluster",
+        "cluster_dns",
         "cluster_hosts",
         "cluster_status",
         "control_choice",

@@ -89,7 +89,7 @@ Prose | with | bars
         "Image": "`my/shop`, `gcr.io/x/shop:2.*`",
         "entrypoint": '`sh -c "a \\| b"`',
         "command": "x 'y z'",
-        "program": "nginx, /bin/w=wget",
+        "program": "nginx, /bin/w=wget, nothing?",
         "package": "nginx",
         "root": "busybox",
         "files": "shop",
@@ -103,7 +103,7 @@ Prose | with | bars
     (row,) = parse_table(text, "t.md", tmp_path)
     assert [(one.name, one.tag) for one in row.patterns] == [("docker.io/my/shop", ""), ("gcr.io/x/shop", "2.*")]
     assert (row.entrypoint, row.command) == (("sh", "-c", "a | b"), ("x", "y z"))
-    assert row.programs == (ShownProgram("nginx"), ShownProgram("wget", "/bin/w"))
+    assert row.programs == (ShownProgram("nginx"), ShownProgram("wget", "/bin/w"), ShownProgram("nothing", "", True))
     assert (row.package, row.root, row.files) == ("nginx", "busybox", (tmp_path / "shop",))
     assert (row.user, row.workdir, row.env, row.ports) == ("101:7", "/srv", {"A": "1", "B": "x y"}, (80, 443))
     assert row.where == "t.md:16"
@@ -190,6 +190,13 @@ def test_a_users_table_that_cannot_be_read(tmp_path: Path) -> None:
 
 def make_images(tmp_path: Path, text: str) -> Images:
     return Images([parse_table(text, "t.md", tmp_path)], Layers(str(tmp_path)))
+
+
+def test_a_program_that_an_image_can_do_without_is_shown_if_it_is_here(tmp_path: Path) -> None:
+    rows = "| image | program |\n|---|---|\n| with | /bin/ls2=ls? |\n| without | /bin/x=no-such-program? |\n"
+    images = make_images(tmp_path, rows)
+    assert [mount.target for mount in images.find("with").programs] == ["/bin/ls2"]
+    assert images.find("without").programs == ()
 
 
 ROWS = """

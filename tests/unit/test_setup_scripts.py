@@ -24,6 +24,7 @@ FAKE_PROGRAM = """#!/bin/sh
 case ${0##*/} in
     flanneld*) echo v0.0.1 ;;
     flannel*) echo 'CNI flannel plugin v0.0.1' >&2 ;;
+    coredns*) echo CoreDNS-0.0.1 ;;
     cnitool*) echo 'cnitool: Add, check' && exit 1 ;;
     kubernetes*|kube-*) echo 'Kubernetes v0.0.1' ;;
     kubectl*) echo 'Client Version: v0.0.1' ;;
@@ -33,7 +34,7 @@ case ${0##*/} in
 esac
 """
 #: what a set-up builds, and the names that one of them has besides its own
-BUILT = ["agnhost", "cnitool", "flannel", "flanneld", "kubernetes"]
+BUILT = ["agnhost", "cnitool", "coredns", "flannel", "flanneld", "kubernetes"]
 KUBERNETES = ["kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl"]
 # Answers like go, writes down how it was called, and makes a program that answers like the real one.
 FAKE_GO = f"""#!/bin/bash
@@ -233,6 +234,20 @@ def test_test_runs_everything_and_fails_if_one_does(checkout: Path) -> None:
     assert call(checkout / "utils/test").returncode == 0
 
 
+# --- Python
+
+
+def test_the_environment_of_another_checkout_is_left_alone(checkout: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_program(other / "bin/python", "#!/bin/sh\n")
+    (checkout / ".venv").symlink_to(other)
+    script = "TOOLS=$CHECKOUT/.tools; source utils/python.bash; ensure_environment"
+    answer = in_bash(checkout, "debian.bash", script)
+    assert answer.returncode == 1
+    assert f".venv is a link to {other}" in answer.stdout
+    assert (other / "bin/python").exists()
+
+
 # --- Debian packages
 
 
@@ -371,7 +386,8 @@ def test_programs_are_built_stripped_stamped_and_free_of_the_shells_settings(che
 
 def test_kubernetes_is_built_as_its_release_script_builds_it(checkout: Path, fake_bin: Path) -> None:
     build(checkout, fake_bin)
-    call_of = next(line for line in go_calls(fake_bin) if line.startswith("build ") and line.endswith(" ."))
+    stamped = "k8s.io/component-base/version"
+    call_of = next(line for line in go_calls(fake_bin) if stamped in line and line.endswith(" ."))
     assert "-tags selinux,notest,grpcnotrace" in call_of
     for symbols in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
         for stamp in ("gitVersion=v1.36.3", "gitMajor=1", "gitMinor=36", "gitTreeState=clean"):
@@ -438,7 +454,7 @@ def test_programs_of_the_user_are_taken_if_they_answer(checkout: Path, fake_bin:
     assert f"flanneld: taken from {mine}/flanneld: v0.0.1" in said
     assert f"flannel: taken from {mine}/flannel-{os.uname().machine}: CNI flannel plugin v0.0.1" in said
     assert f"cnitool: {mine}/cnitool is refused: it does not run here, or is not cnitool" in said
-    assert [line.split()[0] for line in said if " built in " in line] == ["cnitool", "agnhost", "kubernetes"]
+    assert [line.split()[0] for line in said if " built in " in line] == ["cnitool", "coredns", "agnhost", "kubernetes"]
     with (checkout / "tools/flannel/go.sum").open("a") as sums:
         sums.write("changed\n")
     assert build(checkout, fake_bin) == ["everything is set up"], "what the user gave stays"

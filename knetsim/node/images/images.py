@@ -89,7 +89,8 @@ class Images:
         )
 
     def _build(self, reference: Reference, row: Row) -> Image:
-        programs = [(program, _locate(program, row, reference)) for program in row.programs]
+        wanted = [program for program in row.programs if not program.optional or find_program(program.name)]
+        programs = [(program, _locate(program, row, reference)) for program in wanted]
         shown = {path: source for program, source in programs if (path := _shown_at(program, row))}
         layers = [self._layers.of_files(files) for files in row.files]
         if shown:

@@ -48,10 +48,12 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class ShownProgram:
-    """A program of this machine, and where the image has it; empty: where the machine has it."""
+    """A program of this machine, and where the image has it; empty: where the machine has it. Without an `optional` one
+    the image is what it is, too."""
 
     name: str
     path: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +207,11 @@ def _read_words(cell: str, files: Path) -> tuple[str, ...]:
 def _read_programs(cell: str, files: Path) -> tuple[ShownProgram, ...]:
     programs = []
     for text in _read_list(cell):
-        path, equals, name = text.rpartition("=")
+        path, equals, name = text.removesuffix("?").rpartition("=")
         if not name or "/" in name or (equals and not path.startswith("/")):
             hint = "a program's name, `nginx`, or with the place where the image has it, `/agnhost=agnhost`"
             raise _Mistake(f"'{text}' is no program", hint)
-        programs.append(ShownProgram(name, path))
+        programs.append(ShownProgram(name, path, text.endswith("?")))
     return tuple(programs)
 
 

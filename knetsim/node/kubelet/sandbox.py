@@ -31,6 +31,10 @@ from knetsim.system.rootfs import Mount
 from knetsim.system.strays import end_processes
 from knetsim.system.sysctl import write_sysctl
 
+#: users who are not root may take any port and may ping, as containerd 2 has it (enable_unprivileged_ports, _icmp):
+#: programs of images that drop all rights rely on it, CoreDNS on port 53 among them
+_RUNTIME_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+
 
 class PodSandbox:
     """One pod's place. Its kubelet's thread opens, repairs and closes it; any thread may ask for a way in."""
@@ -115,12 +119,11 @@ class PodSandbox:
             self._write_files()  # its address may have changed
 
     def _set_kernel(self, own: Namespaces) -> None:
-        """The pod's sysctls, in its network and IPC namespaces."""
+        """What a runtime sets in every pod, then the pod's sysctls, in its network and IPC namespaces."""
         settings = read_sysctls(self._pod["spec"])
         if any(name.startswith("kernel.") for name in settings):
             own.fds["ipc"] = netns.create_ipc()
-        if settings:
-            write_sysctl(own, settings)
+        write_sysctl(own, {**_RUNTIME_SYSCTLS, **settings})
 
     def adopt(self) -> bool:
         """Take over what a kubelet before this one left: the namespace with its address. False when that is not
