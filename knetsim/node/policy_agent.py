@@ -76,6 +76,7 @@ class _Worker:
     uses: Set[str] = frozenset()
     repairs: int = 0
     error: str = ""
+    checked: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class NetworkPolicies:
         self._problems: dict[str, str] = {}
         self._workers = {one.name: _Worker(one, WorkerPolicies(one.namespaces, clock)) for one in workers}
         self._nodes = {each.worker.node: each for each in self._workers.values()}
+        self._resync_seconds = resync_seconds
         self._cost = _FIRST_COST
         self._stopped = False
         self._loop = Loop(
@@ -318,7 +320,7 @@ class NetworkPolicies:
 
     def _reconcile(self, name: str) -> float | None:
         each = self._workers[name]
-        if self._repair and (drift := each.kernel.find_drift()):
+        if self._repair and (drift := each.kernel.find_drift(thorough=self._is_due(each))):
             with self._changed:
                 each.repairs += 1
             self._tell_host(name, "PoliciesRepaired", drift)
@@ -334,6 +336,14 @@ class NetworkPolicies:
             each.applied, each.error = wanted, ""
             self._changed.notify_all()
         return again
+
+    def _is_due(self, each: _Worker) -> bool:
+        """Whether it is time for the whole table to be read, if somebody has changed rules of the worker."""
+        now = self._clock()
+        if now < each.checked + self._resync_seconds / 2:
+            return False
+        each.checked = now
+        return True
 
     def _failed(self, name: str, error: Exception, pause: float) -> None:
         with self._changed:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from knetsim.dataplane.policy.messages import encode_deletion
 from knetsim.dataplane.policy.policies import DIRECTIONS, Policy
 from knetsim.dataplane.policy.rules import (
     IsolatedPod,
@@ -23,7 +24,6 @@ from knetsim.dataplane.policy.table import (
     NOTHING,
     PolicyTable,
     build_changes,
-    build_deletion,
     build_whole,
     find_retired,
 )
@@ -94,8 +94,8 @@ def test_a_whole_table(golden: Golden) -> None:
 )
 def test_what_a_change_says(golden: Golden, name: str, before: PolicyTable, after: PolicyTable) -> None:
     text = build_changes(before, after) if after else build_whole(after)
-    later = build_deletion(find_retired(before, after)) if after else ""
-    golden(DIRECTORY / f"change-{name}.nft", text + (f"# later\n{later}" if later else ""))
+    later = [request.text() for request in encode_deletion(find_retired(before, after))] if after else []
+    golden(DIRECTORY / f"change-{name}.nft", "\n".join([f"{text}# later", *later, ""]) if later else text)
 
 
 def test_what_is_the_same_is_not_said_again() -> None:

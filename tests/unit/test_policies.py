@@ -19,6 +19,7 @@ from knetsim.dataplane.policy.table import ISOLATED, NOTHING, PolicyTable, build
 from knetsim.errors import ObjectError
 from knetsim.node.policy_objects import PolicyPod, read_pod, read_policy
 from knetsim.node.policy_selection import PolicySelection
+from knetsim.system.nfnetlink import TableContent
 
 
 def policy(name: str = "p", *, namespace: str = "default", **spec: Any) -> Any:
@@ -403,7 +404,7 @@ def test_drops_count_for_every_policy_that_could_have_allowed_it() -> None:
 def test_a_table_that_is_not_there_has_drifted() -> None:
     known = selection(policy(), pods=(pod(),))
     table = known.build("c0w1")
-    assert compare_table([], table, ()) == "chain forward-egress is gone, and 3 more"
+    assert compare_table(TableContent({}, set(), set()), table, ()) == "chain forward-egress is gone, and 3 more"
 
 
 def test_a_rule_without_anybody_is_none_and_one_for_everybody_has_no_condition() -> None:

@@ -32,6 +32,7 @@ kernel has br_netfilter (services/host.py).
 
     selectors.py  labels and what selects them (pure)   policies.py  a policy, as data
     rules.py   the chain of a policy, the table of a worker (pure)   table.py  its text, and changes of it (pure)
+    messages.py  what pods change, as messages to the kernel (pure)
     worker.py  one worker's kernel: one transaction per change   drift.py  was it changed by hand?
     counters.py  what each policy let through, and what was dropped
 

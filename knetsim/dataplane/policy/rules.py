@@ -210,14 +210,14 @@ def _braced(items: Sequence[str]) -> str:
 
 def build_peer_set(peer: PodPeer, addresses: Iterable[str]) -> AddressSet:
     """The set of a peer's pods."""
-    return AddressSet("type ipv4_addr;", shorten(explain_peer(peer)), frozenset(addresses))
+    return AddressSet(("ipv4_addr",), shorten(explain_peer(peer)), frozenset(addresses))
 
 
 def build_port_set(port: Port, ends: Iterable[tuple[str, int]]) -> AddressSet:
     """The set of the pods that have a port of this name, as (address, number)."""
     comment = f"pods with a {port.protocol.upper()} port {port.name}"
     elements = frozenset(f"{address} . {number}" for address, number in ends)
-    return AddressSet("type ipv4_addr . inet_service;", comment, elements)
+    return AddressSet(("ipv4_addr", "inet_service"), comment, elements)
 
 
 def build_table(pods: Iterable[IsolatedPod], sets: Mapping[str, AddressSet]) -> PolicyTable:

@@ -17,17 +17,26 @@ TABLE = "knetsim-policy"
 ISOLATED: Mapping[Direction, str] = {"ingress": "ingress-pods", "egress": "egress-pods"}
 #: the pairs of an isolated pod and itself
 SELF = "pods-themselves"
-_VERDICTS = "type ipv4_addr : verdict;"
-_PAIRS = "type ipv4_addr . ipv4_addr;"
+#: what keys consist of
+VERDICT_TYPES = ("ipv4_addr",)
+PAIR_TYPES = ("ipv4_addr", "ipv4_addr")
+_VERDICTS = f"type {' . '.join(VERDICT_TYPES)} : verdict;"
+_PAIRS = f"type {' . '.join(PAIR_TYPES)};"
 
 
 @dataclass(frozen=True, slots=True)
 class AddressSet:
-    """A set of addresses, or of addresses and ports, as nft writes them. Most workers share one object."""
+    """A set of addresses, or of addresses and ports: of what its keys consist, and the keys as nft writes them. Most
+    workers share one object."""
 
-    definition: str
+    types: tuple[str, ...]
     comment: str
     elements: frozenset[str]
+
+    @property
+    def definition(self) -> str:
+        """In nft's words."""
+        return f"type {' . '.join(self.types)};"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,10 @@ class PolicyTable:
     def addresses(self) -> set[str]:
         """Those of its isolated pods."""
         return {address for _, address in self.pods}
+
+    def pairs(self) -> set[str]:
+        """Each of these and itself."""
+        return {f"{address} . {address}" for address in self.addresses()}
 
 
 NOTHING = PolicyTable()
@@ -105,8 +118,7 @@ def build_changes(before: PolicyTable, after: PolicyTable) -> str:
             if where == name and before.pods.get((where, address)) != (chain, comment)
         ]
         lines += _add_elements("map", name, _VERDICTS, added)
-    pairs = [f"{address} . {address}" for address in sorted(after.addresses() - before.addresses())]
-    lines += _add_elements("set", SELF, _PAIRS, pairs)
+    lines += _add_elements("set", SELF, _PAIRS, sorted(after.pairs() - before.pairs()))
     return "\n".join([*lines, ""]) if lines else ""
 
 
@@ -114,8 +126,7 @@ def _build_removals(before: PolicyTable, after: PolicyTable) -> Iterable[str]:
     for name in ISOLATED.values():
         gone = [key[1] for key, value in before.pods.items() if key[0] == name and after.pods.get(key) != value]
         yield from _delete_elements(name, gone)
-    gone = [f"{address} . {address}" for address in sorted(before.addresses() - after.addresses())]
-    yield from _delete_elements(SELF, gone)
+    yield from _delete_elements(SELF, sorted(before.pairs() - after.pairs()))
     for name, rules in before.chains.items():
         if after.chains.get(name) != rules and rules:
             yield f"flush chain ip {TABLE} {name}"
@@ -151,8 +162,3 @@ def _delete_elements(name: str, elements: list[str]) -> list[str]:
 def find_retired(before: PolicyTable, after: PolicyTable) -> list[str]:
     """The chains that nothing goes to any more, those that jump to others first."""
     return [name for name in reversed(list(before.chains)) if name not in after.chains]
-
-
-def build_deletion(chains: Iterable[str]) -> str:
-    """The text that deletes retired chains."""
-    return "".join(f"delete chain ip {TABLE} {name}\n" for name in chains)

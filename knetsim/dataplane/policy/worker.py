@@ -7,27 +7,23 @@ then begin anew.
 A chain that nothing goes to any more is emptied at once and deleted later: kernels before 6.2 go on counting the map's
 element that led to it for a moment, and refuse.
 
-libnftables is asked for with each change: a context costs 0.1 ms, and kept open for hundreds of workers it would use
-up descriptors of which there are few (system/low_descriptors.py).
+Pods come and go by messages to the kernel; for the rest there is libnftables, whose context is made each time: that
+costs 0.1 ms, and kept open for hundreds of workers it would use up descriptors of which there are few
+(system/low_descriptors.py).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from knetsim.dataplane.policy.drift import find_drift
-from knetsim.dataplane.policy.table import (
-    NOTHING,
-    PolicyTable,
-    build_changes,
-    build_deletion,
-    build_whole,
-    find_retired,
-)
+from knetsim.dataplane.policy.drift import compare_table, list_sets
+from knetsim.dataplane.policy.messages import encode_changes, encode_deletion
+from knetsim.dataplane.policy.table import NOTHING, TABLE, PolicyTable, build_changes, build_whole, find_retired
 from knetsim.errors import KnetsimError
-from knetsim.system.netfilter import RuleGeneration
+from knetsim.system.netlink.wire import Request
 from knetsim.system.netns import Namespaces
+from knetsim.system.nfnetlink import Ruleset, Transactions, UnknownForm, next_generation
 from knetsim.system.nft import Nft
 
 #: seconds until retired chains are deleted, many at once
@@ -40,16 +36,19 @@ class WorkerPolicies:
     def __init__(self, namespaces: Namespaces, clock: Callable[[], float] = time.monotonic) -> None:
         self.namespaces = namespaces
         self._clock = clock
-        self._generation = RuleGeneration(namespaces)
+        self._kernel = Transactions(namespaces)
+        self._ruleset = Ruleset(namespaces)
         self._applied = NOTHING
         self._retired: dict[str, float] = {}
         self._whole = False  # whether the next transaction makes the whole table
         self._seen: int | None = None  # the ruleset's generation after our last change; None: somebody else's came in
+        self._handle: int | None = None  # the kernel's number of the table that we made
         self.transactions = 0
 
     def close(self) -> None:
-        """Let go of the socket; the rules stay. Twice is once."""
-        self._generation.close()
+        """Let go of sockets; the rules stay. Twice is once."""
+        self._kernel.close()
+        self._ruleset.close()
 
     @property
     def applied(self) -> PolicyTable:
@@ -57,7 +56,7 @@ class WorkerPolicies:
         return self._applied
 
     def apply(self, desired: PolicyTable) -> float | None:
-        """Have the table as `desired`; CommandError, and the next time all of it.
+        """Have the table as `desired`; CommandError or KernelError, and the next time all of it.
 
         Returns the seconds after which it wants to be called again, if it does.
         """
@@ -71,43 +70,69 @@ class WorkerPolicies:
             raise
         return RETIRED_SECONDS if self._retired else None
 
-    def find_drift(self) -> str:
-        """What somebody has changed in the table, in words; the next `apply` makes it whole. Costs nothing when nobody
-        has changed any rule in the worker."""
+    def find_drift(self, *, thorough: bool = True) -> str:
+        """What somebody has changed in the table, in words; the next `apply` makes it whole. KernelError.
+
+        Costs nothing when nobody has changed any rule in the worker. Otherwise, if not `thorough`, it is only seen
+        whether the table is another one.
+        """
         if self._whole:
             return ""
-        now = self._generation.read()
+        now = self._ruleset.generation()
         if now == self._seen:
             return ""
-        with Nft(self.namespaces) as nft:
-            drift = find_drift(nft, self._applied, self._retired)
+        drift, handle = "", self._ruleset.table_handle(TABLE)
+        if handle != self._handle:
+            drift = "the table is gone" if self._applied else "a table is there that holds no policy"
+        elif thorough:
+            if self._applied:
+                found = self._ruleset.read(TABLE, list_sets(self._applied))
+                if self._ruleset.generation() != now:
+                    return ""  # it was changed meanwhile: the next time will tell
+                drift = compare_table(found, self._applied, self._retired)
+            self._seen = now
         self._whole = bool(drift)
-        self._seen = now
         return drift
 
     def _apply_all(self, desired: PolicyTable) -> None:
         if desired or self._applied or self._whole:
-            self._change(build_whole(desired))
+            self._change_by_text(build_whole(desired))
+            self._handle = self._ruleset.table_handle(TABLE)
         self._applied, self._retired, self._whole = desired, {}, False
 
     def _apply_changes(self, desired: PolicyTable) -> None:
         before, now = self._applied, self._clock()
-        self._change(build_changes(before, desired))
+        try:
+            requests = encode_changes(before, desired)
+        except UnknownForm:
+            self._change_by_text(build_changes(before, desired))
+        else:
+            self._commit(requests)
         self._applied = desired
         self._retired |= dict.fromkeys(find_retired(before, desired), now)
         for chain in desired.chains:
             self._retired.pop(chain, None)
         if self._retired and max(self._retired.values()) <= now - RETIRED_SECONDS:
-            self._change(build_deletion(self._retired))
+            self._commit(encode_deletion(self._retired))
             self._retired = {}
 
-    def _change(self, text: str) -> None:
-        """Commit, and see whether the generation went on by our own transaction alone."""
+    def _commit(self, requests: Sequence[Request]) -> None:
+        """In one transaction, and know whether the ruleset's generation went on by that alone."""
+        if not requests:
+            return
+        if self._seen is not None and self._kernel.commit(requests, self._seen):
+            self._seen = next_generation(self._seen)
+        else:
+            self._seen = None  # somebody else's came in between
+            self._kernel.commit(requests)
+        self.transactions += 1
+
+    def _change_by_text(self, text: str) -> None:
         if not text:
             return
-        before = self._generation.read()
+        before = self._ruleset.generation()
         with Nft(self.namespaces) as nft:
             nft.apply(text)
-        after = self._generation.read()
-        self._seen = after if before == self._seen and after == before + 1 else None
+        after = self._ruleset.generation()
+        self._seen = after if before == self._seen and after == next_generation(before) else None
         self.transactions += 1

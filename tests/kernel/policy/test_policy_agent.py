@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from knetsim.dataplane.policy.policies import Policy
-from knetsim.dataplane.policy.rules import IsolatedPod, build_policy, build_table
+from knetsim.dataplane.policy.messages import encode_changes
+from knetsim.dataplane.policy.policies import PodPeer, Policy, Port, Rule
+from knetsim.dataplane.policy.rules import (
+    IsolatedPod,
+    build_peer_name,
+    build_peer_set,
+    build_policy,
+    build_port_name,
+    build_port_set,
+    build_table,
+)
 from knetsim.dataplane.policy.selectors import EVERYTHING
-from knetsim.dataplane.policy.table import NOTHING, PolicyTable
+from knetsim.dataplane.policy.table import NOTHING, PolicyTable, build_whole
 from knetsim.dataplane.policy.worker import RETIRED_SECONDS, WorkerPolicies
-from knetsim.errors import CommandError, NotReady
+from knetsim.errors import CommandError, KernelError, NotReady
+from knetsim.system.nfnetlink import UnknownForm
 from knetsim.system.nft import Nft
 from knetsim.system.sysctl import write_sysctl
 from tests.kernel.pods import PodMaker
@@ -107,6 +119,59 @@ def test_a_transaction_carries_only_what_changed(kernel: WorkerPolicies, hand: N
     assert kernel.find_drift() == ""
 
 
+def selecting(pods: dict[str, str], clients: list[str]) -> PolicyTable:
+    """As `table`, for policies that let the pods of one set in, at a port with a name."""
+    peer, port = PodPeer("default"), Port("tcp", name="http")
+    chains = {
+        name: build_policy(Policy("default", name, EVERYTHING, (Rule((peer,), (port,)),)), "ingress") for name in "ab"
+    }
+    isolated = [
+        IsolatedPod(f"11.15.64.{pod[1:]}", f"default/{pod}", tuple(chains[name] for name in names.split()))
+        for pod, names in pods.items()
+    ]
+    sets = {build_peer_name(peer): build_peer_set(peer, clients)}
+    sets[build_port_name(port)] = build_port_set(port, [(client, 8080) for client in clients])
+    return build_table(isolated, sets)
+
+
+CHANGES = (
+    selecting({"c2": "a"}, ["11.1.0.1"]),
+    selecting({"c2": "a", "c3": "a"}, ["11.1.0.1", "11.1.0.2"]),
+    selecting({"c2": "a b", "c3": "a"}, ["11.1.0.2"]),
+    selecting({"c3": "b"}, [f"11.1.{number // 250}.{number % 250}" for number in range(1200)]),
+    selecting({"c3": "b"}, []),
+    selecting({"c3": "b", "c2": "a b"}, ["11.1.0.1"]),
+)
+
+
+def test_what_messages_say_is_what_the_text_says(kernel: WorkerPolicies, hand: Nft) -> None:
+    kernel.apply(CHANGES[0])
+    said = 0
+    for before, after in pairwise(CHANGES):
+        with suppress(UnknownForm):
+            said += bool(encode_changes(before, after))
+        kernel.apply(after)
+        by_change = read_content(hand)
+        assert kernel.find_drift() == ""
+        hand.apply(build_whole(after))
+        assert by_change == read_content(hand)
+        kernel.find_drift()  # another table is there now
+        kernel.apply(after)
+    assert said == 3, "a policy that is new to the worker is said by nft"
+
+
+def read_content(nft: Nft) -> Any:
+    """What the table has, without what is empty and whatever tells two equal tables apart."""
+    found: dict[tuple[str, str], Any] = {}
+    for entry in nft.read_json(LIST):
+        if rule := entry.get("rule"):
+            found.setdefault(("chain", rule["chain"]), []).append((rule["expr"], rule.get("comment")))
+        elif stored := entry.get("set") or entry.get("map"):
+            elements = sorted(json.dumps(element) for element in stored.get("elem", ()))
+            found["set", stored["name"]] = (stored["type"], elements)
+    return found
+
+
 def test_chains_that_nothing_leads_to_go_later(kernel: WorkerPolicies, hand: Nft, clock: Clock) -> None:
     kernel.apply(table(c2="a", c3="b"))
     assert kernel.apply(table(c2="a")) == RETIRED_SECONDS
@@ -156,7 +221,7 @@ def test_a_table_without_policies_is_taken_away(kernel: WorkerPolicies, hand: Nf
 def test_a_failed_transaction_is_followed_by_a_whole_table(kernel: WorkerPolicies, hand: Nft) -> None:
     kernel.apply(table(c2="a"))
     hand.apply("delete table ip knetsim-policy")
-    with pytest.raises(CommandError):
+    with pytest.raises(KernelError):
         kernel.apply(table(c2="a", c3="b"))
     kernel.apply(table(c2="a", c3="b"))
     assert kernel.find_drift() == ""
