@@ -323,6 +323,7 @@ class NetworkPolicies:
         if self._repair and (drift := each.kernel.find_drift(thorough=self._is_due(each))):
             with self._changed:
                 each.repairs += 1
+                each.wanted += 1  # who waits for it waits for the repair
             self._tell_host(name, "PoliciesRepaired", drift)
         with self._changed:
             wanted = each.wanted
