@@ -239,4 +239,15 @@ def test_a_namespace_is_emptied(store: EtcdStore, control: EmbeddedControl) -> N
         return False
 
     wait("the namespace is gone", gone)
+
+
+def test_a_namespace_waits_for_what_finalizers_hold(store: EtcdStore, control: EmbeddedControl) -> None:
+    store.create({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "shop"}})
+    metadata = {"name": "held", "namespace": "shop", "finalizers": ["example.com/hold"]}
+    store.create({"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata})
+    store.delete("Namespace", "shop")
+    wait("its end", lambda: "deletionTimestamp" in store.get("ConfigMap", "held", "shop")["metadata"])
+    held = store.get("ConfigMap", "held", "shop")
+    store.update({**held, "metadata": {**held["metadata"], "finalizers": []}})
+    wait("the namespace is gone", lambda: "shop" not in map(name_of, store.list("Namespace").items))
     assert store.list("EndpointSlice").items == []

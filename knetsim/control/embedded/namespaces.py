@@ -17,6 +17,9 @@ _log = logging.getLogger(__name__)
 #: what a kube-apiserver makes at its first start
 STANDARD_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
+#: until a namespace is looked at again that holds more than pods, whose ends are told: what finalizers keep
+_AGAIN_SECONDS = 2.0
+
 
 def build_namespace(name: str) -> Object:
     """A Namespace to be created."""
@@ -63,9 +66,9 @@ class NamespaceController:
 
     def _reconcile(self, name: str) -> float | None:
         namespace = self._namespaces.get(None, name)
-        if namespace is not None and "deletionTimestamp" in namespace["metadata"]:
-            reconcile_namespace(self._store, name)
-        return None
+        if namespace is None or "deletionTimestamp" not in namespace["metadata"]:
+            return None
+        return None if reconcile_namespace(self._store, name) else _AGAIN_SECONDS
 
     def _failed(self, key: str, error: Exception, pause: float) -> None:
         _log.warning("namespace %s is not emptied: %s; again in %g s", key, error, pause)
