@@ -66,7 +66,8 @@ def kubeconfig(name: str | None, merge: bool, path: str | None, cluster: str) ->
         return
     target = Path(path) if path else _user_kubeconfig()
     contexts = [context["name"] for context in config["contexts"]]
-    Ledger(simulation.path).record("contexts", str(target.absolute()), contexts)
+    servers = [entry["cluster"]["server"] for entry in config["clusters"]]
+    Ledger(simulation.path).record("contexts", str(target.absolute()), [*contexts, *servers])
     merge_contexts(target.absolute(), config)
     click.echo(f"{target}: {', '.join(contexts)}; try: kubectl --context {contexts[0]} get nodes")
 

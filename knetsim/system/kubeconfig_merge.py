@@ -37,12 +37,17 @@ def merge_contexts(path: Path, config: Mapping[str, Any]) -> None:
 
 def remove_contexts(path: Path, names: Sequence[str]) -> None:
     """Take clusters, users and contexts of these names out; a file with nothing left in it is removed, one that is not
-    there or is no kubeconfig any more is left alone."""
+    there or is no kubeconfig any more is left alone.
+
+    URLs among the names say where the clusters are: one that is elsewhere by now was merged by another simulation, and
+    stays.
+    """
 
     def remove(present: dict[str, Any]) -> dict[str, Any] | None:
+        gone = set(names) - _find_elsewhere(present, [name for name in names if "://" in name])
         for field in _LISTS:
-            present[field] = [entry for entry in present.get(field) or () if entry.get("name") not in names]
-        if present.get("current-context") in names:
+            present[field] = [entry for entry in present.get(field) or () if entry.get("name") not in gone]
+        if present.get("current-context") in gone:
             present["current-context"] = ""
         return present if any(present[field] for field in _LISTS) else None
 
@@ -51,6 +56,12 @@ def remove_contexts(path: Path, names: Sequence[str]) -> None:
             _change(path, remove)
         except ObjectError:
             pass  # somebody has made something else of it
+
+
+def _find_elsewhere(config: Mapping[str, Any], servers: Sequence[str]) -> set[str]:
+    """The names of clusters that are at none of these URLs, if there are any."""
+    clusters = config.get("clusters") or () if servers else ()
+    return {entry.get("name", "") for entry in clusters if (entry.get("cluster") or {}).get("server") not in servers}
 
 
 def _change(path: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:

@@ -53,6 +53,17 @@ def test_a_second_merge_replaces_the_first(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_another_simulations_cluster_of_the_same_name_stays(tmp_path: Path) -> None:
+    path, mine, other = tmp_path / "config", config("knetsim-C0", "knetsim-C1"), config("knetsim-C0")
+    other["clusters"][0]["cluster"]["server"] = "https://elsewhere"
+    merge_contexts(path, mine)
+    merge_contexts(path, other)
+    remove_contexts(path, ["knetsim-C0", "knetsim-C1", "https://knetsim-C0", "https://knetsim-C1"])
+    assert read(path) == other
+    remove_contexts(path, ["knetsim-C0", "https://elsewhere"])
+    assert not path.exists()
+
+
 def test_what_was_made_current_is_so_no_more(tmp_path: Path) -> None:
     path = tmp_path / "config"
     merge_contexts(path, config("work"))

@@ -293,6 +293,10 @@ class Kubelet:
         """The pods that are bound to a Node."""
         return [pod for pod in self._pods.items() if _node_of(pod) == node]
 
+    def node(self, node: str) -> Object:
+        """A Node as it is stored."""
+        return self._nodes.current(node)
+
     def runs(self) -> list[PodRun]:
         """The pods that are carried out now, and those that have ended here."""
         return list(self._runs.values())

@@ -33,8 +33,9 @@ class Nodes:
         return self._workers[request.transport.get_extra_info("ssl_object").context]
 
     def node_labels(self) -> dict[str, dict[str, str]]:
-        """The Nodes by name, with what a user says of them."""
-        return {one.node: {**one.labels, "kubernetes.io/hostname": one.node} for one in self._workers.values()}
+        """The Nodes by name, with their labels as they are stored."""
+        nodes = [one.node for one in self._workers.values()]
+        return {node: self.kubelet.node(node)["metadata"].get("labels") or {} for node in nodes}
 
     def find_pod(self, request: web.Request) -> Object:
         """The pod that a request names. NotFound, also when it is on another worker."""
