@@ -49,6 +49,13 @@ def test_frames_come_back_however_they_are_cut(frames: list[spdy.Frame], size: i
     assert came == frames
 
 
+def test_headers_that_would_fill_the_memory_are_refused() -> None:
+    sent = spdy.Encoder().open_stream(1, {"a": "x" * (64 << 20)})
+    assert len(sent) < 100_000
+    with pytest.raises(spdy.SpdyError, match="too long"):
+        list(spdy.Decoder().feed(sent))
+
+
 def test_layout() -> None:
     assert spdy.build_piece(5, b"ab", fin=True) == bytes.fromhex("00000005 01000002 6162")
     assert spdy.build_ping(7) == bytes.fromhex("80030006 00000004 00000007")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -64,7 +63,7 @@ class Intake:
     actions: Actions = field(default_factory=Actions)
     host_ports: dict[str, HostPorts] = field(default_factory=dict)
     _node_images: dict[str, NodeImages] = field(default_factory=dict)
-    _books: dict[str, NodeBook] = field(default_factory=lambda: defaultdict(NodeBook))
+    _books: dict[str, NodeBook] = field(default_factory=dict)
     _lacking: dict[str, list[NotSimulated]] = field(default_factory=dict)
 
     # --- whether it is taken
@@ -79,13 +78,17 @@ class Intake:
         self.teller.tell(pod, *rejection, WARNING, node)
         return False
 
+    def _book(self, node: str) -> NodeBook:
+        """What is taken of a worker: one book, also when several threads are the first to ask."""
+        return self._books.setdefault(node, NodeBook())
+
     def _check_room(self, pod: Object, node: str) -> Rejection | None:
         if needs_labels(pod["spec"]):  # which somebody may have changed just before
             try:
-                return self._books[node].admit(key_of(pod), pod, self.store.get("Node", node))
+                return self._book(node).admit(key_of(pod), pod, self.store.get("Node", node))
             except NotFound:
                 pass
-        return self._books[node].admit(key_of(pod), pod, self.nodes.current(node))
+        return self._book(node).admit(key_of(pod), pod, self.nodes.current(node))
 
     def _note_lacking(self, pod: Object, node: str) -> None:
         found = self._find_lacking(pod)
@@ -102,7 +105,7 @@ class Intake:
 
     def take_over(self, registered: Registered, pod: Object) -> PodRun:
         """The run of a pod that a kubelet before this one has taken."""
-        self._books[registered.worker.node].take(key_of(pod), pod)
+        self._book(registered.worker.node).take(key_of(pod), pod)
         if found := self._find_lacking(pod):
             self._lacking[key_of(pod)] = found
         run = self.build(registered, pod)
@@ -111,7 +114,7 @@ class Intake:
 
     def release(self, key: str, node: str, *, ended: bool = False) -> None:
         """The pod needs no room any more; unless it has only `ended`, nothing else is known of it either."""
-        self._books[node].release(key)
+        self._book(node).release(key)
         if not ended:
             self.sources.forget(key)
             self._lacking.pop(key, None)

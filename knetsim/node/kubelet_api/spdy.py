@@ -17,6 +17,8 @@ _VERSION = 0x8003
 SYN_STREAM, SYN_REPLY, RST_STREAM, PING, GOAWAY, HEADERS = 1, 2, 3, 6, 7, 8
 _FIN = 0x01
 _HEADER_BYTES = 8
+#: of one frame, decompressed: a few kilobytes that are sent could be gigabytes
+_LONGEST_HEADERS = 1 << 20
 #: of a RST_STREAM
 PROTOCOL_ERROR, CANCEL = 1, 5
 
@@ -144,7 +146,9 @@ class Decoder:
         return None
 
     def _read_headers(self, block: bytes) -> dict[str, str]:
-        text = self._inflate.decompress(block)
+        text = self._inflate.decompress(block, _LONGEST_HEADERS)
+        if len(text) == _LONGEST_HEADERS:
+            raise SpdyError("the headers are too long")
         (count,), position, words = struct.unpack_from(">I", text), 4, []
         for _ in range(count * 2):
             (length,) = struct.unpack_from(">I", text, position)
