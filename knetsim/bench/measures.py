@@ -9,12 +9,14 @@ from typing import Any
 
 from knetsim.bench.apart import scratch_directory
 from knetsim.bench.control import measure_control
+from knetsim.bench.dataplane import measure_dataplane
 from knetsim.bench.figures import Figure, Machine, explain_noise
 from knetsim.bench.machine import Watch
 from knetsim.bench.memory import measure_memory
 from knetsim.bench.path import measure_path
 from knetsim.bench.plan import Plan, Tell
 from knetsim.bench.pods import measure_pods
+from knetsim.bench.services import measure_services
 from knetsim.bench.start import measure_start
 from knetsim.bench.stop import measure_stop
 from knetsim.control_choice import has_kubernetes
@@ -37,6 +39,8 @@ MEASURES = {
     "path": Measure(measure_path, 2, 2),
     "stop": Measure(measure_stop, 100, 1000),
     "control": Measure(measure_control, 10, 300),
+    "services": Measure(measure_services, 2, 0),
+    "dataplane": Measure(measure_dataplane, 2, 2),
 }
 #: a pod is asked by one on another worker
 WORKERS_MIN = 2
@@ -62,7 +66,14 @@ class Report:
 
 
 def run_measures(
-    names: Sequence[str], *, workers: int | None, pods: int | None, runs: int, default_scenario: Path, tell: Tell
+    names: Sequence[str],
+    *,
+    workers: int | None,
+    pods: int | None,
+    services: Sequence[int] | None,
+    runs: int,
+    default_scenario: Path,
+    tell: Tell,
 ) -> Report:
     """Take the measurements `names` in turn, of the size given or their own. Errors of the first that fails."""
     watch = Watch()
@@ -77,6 +88,8 @@ def run_measures(
                 plan = replace(plan, workers=workers)
             if pods is not None:
                 plan = replace(plan, pods=pods)
+            if services is not None:
+                plan = replace(plan, services=services)
             own = directory / name
             own.mkdir()
             figures += measure.take(plan, own, tell)

@@ -32,19 +32,23 @@ from knetsim.system.wait import wait_until
 PATH_RATIO = 0.97
 IPERF_SECONDS = 2
 ROUND_TRIPS = 5000
-_PORT = 5201
+PORT = 5201
 _DEADLINE = 60.0
 _GBIT = 1e9
 OURS, BY_HAND = "simulation", "by hand"
 
 
 @dataclass(frozen=True, slots=True)
-class _Ends:
-    """Two pods on different workers: their places, and the address of the one that serves."""
+class Ends:
+    """Two pods on different workers: their places, and the address and port by which the one asks that serves.
+
+    It serves on PORT, whatever leads there.
+    """
 
     client: Namespaces
     server: Namespaces
     address: str
+    port: int = PORT
 
 
 #: what is measured: id, words, unit, streams (0: round trips)
@@ -83,7 +87,7 @@ def _take_turns(simulation: Simulation, plan: Plan, directory: Path) -> dict[str
         floor = Floor([Layout(plan.workers, 2)], directory / "path-floor")
         stack.callback(floor.close)
         floor.build()
-        sides = {OURS: _create_pods(simulation, stack), BY_HAND: _open_pods(floor, stack)}
+        sides = {OURS: create_pods(simulation, stack), BY_HAND: open_pods(floor, stack)}
         samples: dict[str, dict[str, list[float]]] = {name: {side: [] for side in sides} for name, *_ in _MEASURES}
         for _ in range(plan.runs):
             for name, _, _, streams in _MEASURES:
@@ -92,43 +96,49 @@ def _take_turns(simulation: Simulation, plan: Plan, directory: Path) -> dict[str
         return samples
 
 
-def _create_pods(simulation: Simulation, stack: ExitStack) -> _Ends:
+def create_pods(simulation: Simulation, stack: ExitStack) -> Ends:
+    """Two pods of the simulation, `client` and `server`."""
     cluster = simulation.clusters[0]
     cluster.create_pod("client", worker=cluster.workers[0])
     address = cluster.create_pod("server", worker=cluster.workers[1])
     places = [cluster.kubelet.exec_place(DEFAULT_NAMESPACE, name) for name in ("client", "server")]
     for place in places:
         stack.callback(place.close)
-    return _Ends(places[0], places[1], address)
+    return Ends(places[0], places[1], address)
 
 
-def _open_pods(floor: Floor, stack: ExitStack) -> _Ends:
+def open_pods(floor: Floor, stack: ExitStack) -> Ends:
+    """The same two, made by hand."""
     pods = list(floor.layouts[0].pod_hosts())
     places = [floor.open(pod.name) for pod in pods]
     for place in places:
         stack.callback(place.close)
-    return _Ends(places[0], places[1], str(pods[1].address))
+    return Ends(places[0], places[1], str(pods[1].address))
 
 
-def _measure(ends: _Ends, streams: int) -> float:
+def _measure(ends: Ends, streams: int) -> float:
     if streams:
         return measure_throughput(ends, streams)
+    return ask_program(ends, "ask", ROUND_TRIPS)
+
+
+def ask_program(ends: Ends, kind: str, count: int) -> float:
+    """Microseconds that a request took, the median of `count`; the kinds are those of `roundtrip.py`."""
     program = [sys.executable, "-I", "-S", roundtrip.__file__]
-    output = _serve_and_ask(
-        ends, [*program, "serve", str(_PORT)], [*program, "ask", ends.address, str(_PORT), str(ROUND_TRIPS)]
-    )
+    client = [*program, kind, ends.address, str(ends.port), str(count)]
+    output = _serve_and_ask(ends, [*program, f"serve-{kind}", str(PORT)], client)
     return float(json.loads(output)["median"]) * 1e6
 
 
-def measure_throughput(ends: _Ends, streams: int) -> float:
+def measure_throughput(ends: Ends, streams: int) -> float:
     """Gbit/s that the server received in IPERF_SECONDS."""
-    server = ["iperf3", "--server", "--one-off", "--port", str(_PORT)]
-    client = ["iperf3", "--client", ends.address, "--port", str(_PORT), "--json"]
+    server = ["iperf3", "--server", "--one-off", "--port", str(PORT)]
+    client = ["iperf3", "--client", ends.address, "--port", str(ends.port), "--json"]
     output = _serve_and_ask(ends, server, [*client, "--time", str(IPERF_SECONDS), "--parallel", str(streams)])
     return float(json.loads(output)["end"]["sum_received"]["bits_per_second"]) / _GBIT
 
 
-def _serve_and_ask(ends: _Ends, server: list[str], client: list[str]) -> str:
+def _serve_and_ask(ends: Ends, server: list[str], client: list[str]) -> str:
     """Run a server that serves one client, and that client; what the client printed."""
     with ThreadPoolExecutor(1, "server") as pool:
         serving = pool.submit(run, server, place=ends.server, timeout=_DEADLINE, cwd="/")
@@ -137,7 +147,7 @@ def _serve_and_ask(ends: _Ends, server: list[str], client: list[str]) -> str:
             if serving.done():
                 serving.result()  # raises what it failed with
                 raise CommandError(server, 0, "it ended before anybody asked")
-            return "" if is_listening(ends.server, _PORT) else f"a listener on port {_PORT}"
+            return "" if is_listening(ends.server, PORT) else f"a listener on port {PORT}"
 
         wait_until(server[0], missing, _DEADLINE)
         output = run(client, place=ends.client, timeout=_DEADLINE, cwd="/").output

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,11 @@ Tell = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How large, how often. `default_scenario` is its file; real parts are flanneld, CNI plugins and Kubernetes' own
-    control plane."""
+    control plane; `services` are the numbers of Services."""
 
     workers: int
     pods: int
     runs: int
     default_scenario: Path
     has_real_parts: bool
+    services: Sequence[int] = (10, 100, 1000, 10_000)

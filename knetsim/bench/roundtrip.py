@@ -1,7 +1,9 @@
-"""A program for pods: requests of one byte over one TCP connection, and how long each took to be answered.
+"""A program for pods: requests of one byte over TCP, and how long each took to be answered.
 
-    roundtrip.py serve PORT               answer one client, until it closes
-    roundtrip.py ask ADDRESS PORT COUNT   ask so often; prints {"median": seconds, "p99": seconds}
+    roundtrip.py serve-ask PORT               answer one client, until it closes
+    roundtrip.py ask ADDRESS PORT COUNT       ask so often over one connection; prints {"median": seconds, "p99": …}
+    roundtrip.py serve-connect PORT           answer one request of each connection, until one has none
+    roundtrip.py connect ADDRESS PORT COUNT   ask so often over a connection of its own each; prints the same
 
 It is run by its path and imports nothing of knetsim's, so that it starts in a few milliseconds.
 """
@@ -12,22 +14,42 @@ import json
 import os
 import socket
 import statistics
+import struct
 import sys
 import time
 
 _TIMEOUT = 30.0
+#: closing then ends a connection at once: no port waits for what may be late
+_LINGER = struct.pack("ii", 1, 0)
 
 
 def serve(port: int) -> None:
     """Accept one connection and send back what comes."""
-    with socket.create_server(("", port)) as listener:
-        listener.settimeout(_TIMEOUT)
+    with _listen(port) as listener:
         connection, _ = listener.accept()
     with connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(None)
         while received := connection.recv(64):
             connection.sendall(received)
+
+
+def serve_connections(port: int) -> None:
+    """Send back what comes first of each connection; the one that closes without a word is the last."""
+    with _listen(port) as listener:
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(_TIMEOUT)
+                if not (received := connection.recv(64)):
+                    return
+                connection.sendall(received)
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.create_server(("", port))
+    listener.settimeout(_TIMEOUT)
+    return listener
 
 
 def ask(address: str, port: int, count: int) -> dict[str, float]:
@@ -41,13 +63,34 @@ def ask(address: str, port: int, count: int) -> dict[str, float]:
             connection.sendall(b".")
             connection.recv(1)
             times.append(time.perf_counter() - began)
+    return _sum_up(times, count)
+
+
+def connect(address: str, port: int, count: int) -> dict[str, float]:
+    """The same, from before each connection is opened until its request is answered."""
+    times = []
+    for _ in range(count + count // 10):
+        began = time.perf_counter()
+        with socket.create_connection((address, port), _TIMEOUT) as connection:
+            connection.sendall(b".")
+            connection.recv(1)
+            times.append(time.perf_counter() - began)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
+    socket.create_connection((address, port), _TIMEOUT).close()
+    return _sum_up(times, count)
+
+
+def _sum_up(times: list[float], count: int) -> dict[str, float]:
     times = sorted(times[count // 10 :])
     return {"median": statistics.median(times), "p99": times[len(times) * 99 // 100]}
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
-        serve(int(sys.argv[2]))
+    kind, *words = sys.argv[1:]
+    if kind == "serve-ask":
+        serve(int(words[0]))
+    elif kind == "serve-connect":
+        serve_connections(int(words[0]))
     else:
-        result = ask(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
-        os.write(1, json.dumps(result).encode())
+        asking = {"ask": ask, "connect": connect}[kind]
+        os.write(1, json.dumps(asking(words[0], int(words[1]), int(words[2]))).encode())

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from knetsim.names import DEFAULT_NAMESPACE
+
 PAUSE_IMAGE = "registry.k8s.io/pause:3.10"
 
 
@@ -77,3 +79,27 @@ def change_parts(text: str, directory: Path, *, agent: str, cni: str, control_pl
 
 def _document(value: dict[str, Any]) -> str:
     return yaml.safe_dump(value, sort_keys=False)
+
+
+def build_service(name: str, address: str, port: int, target: int, node_port: int = 0) -> dict[str, Any]:
+    """A Service that selects no pods; its ClusterIP and, if it shall have one, its NodePort are given."""
+    ports = {"port": port, "targetPort": target} | ({"nodePort": node_port} if node_port else {})
+    spec = {"clusterIP": address, "ports": [ports]} | ({"type": "NodePort"} if node_port else {})
+    return {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(name), "spec": spec}
+
+
+def build_slice(service: str, addresses: Sequence[str], port: int) -> dict[str, Any]:
+    """The backends of such a Service; no controller takes care of them."""
+    labels = {"kubernetes.io/service-name": service, "endpointslice.kubernetes.io/managed-by": "bench"}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {**_metadata(f"{service}-1"), "labels": labels},
+        "addressType": "IPv4",
+        "ports": [{"port": port, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
+    }
+
+
+def _metadata(name: str) -> dict[str, Any]:
+    return {"name": name, "namespace": DEFAULT_NAMESPACE}

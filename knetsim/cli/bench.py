@@ -17,22 +17,30 @@ if TYPE_CHECKING:
     from knetsim.bench.figures import Figure, Samples
     from knetsim.bench.measures import Report
 
-_NAMES = ("start", "pods", "memory", "path", "stop", "control")
+_NAMES = ("start", "pods", "memory", "path", "stop", "control", "services", "dataplane")
+#: as many as have addresses of their own in what is measured
+SERVICES_MAX = 50_000
 _DEFAULT_SCENARIO = Path(__file__).resolve().parents[2] / "scenarios" / "default.yaml"
 
 
 @click.command(short_help="Measure simulations against their floors.")
 @click.argument("what", type=click.Choice([*_NAMES, "all"]), default="all")
-@click.option("--workers", type=click.IntRange(2, 1000), help="Workers (default: 100; pods, control: 10; path: 2).")
+@click.option(
+    "--workers", type=click.IntRange(2, 1000), help="Workers (default: 100; pods, control: 10; path, dataplane: 2)."
+)
 @click.option("--pods", type=click.IntRange(2, 100_000), help="Pods (default: 1000; pods: 100; control: 300).")
+@click.option("--services", metavar="N,…", callback=lambda context, option, value: read_counts(value),
+              help="Numbers of Services (default: 10,100,1000,10000).")  # fmt: skip
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Runs, of which the median counts.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="A table, or all samples.")
-def bench(what: str, workers: int | None, pods: int | None, runs: int, output: str) -> int:
+def bench(what: str, workers: int | None, pods: int | None, services: list[int] | None, runs: int, output: str) -> int:
     """Measure what simulations take, side by side with their floor: the same kernel objects made by hand.
 
     start: from the command to the last pod that answers. pods: from a pod's creation until it answers. memory: of a
     worker with its pods. path: throughput between pods of two workers. stop: until nothing is left. control:
-    Kubernetes' own control plane: its start and memory, pods a second of a Deployment, the delay of a watch.
+    Kubernetes' own control plane: its start and memory, pods a second of a Deployment, the delay of a watch. services:
+    a worker's table of Services, one change of it, the first packet; a write until it is in the kernel, beside
+    kube-proxy. dataplane: throughput and requests from pod to pod, by a ClusterIP, by a NodePort.
     """
     from knetsim.bench.measures import run_measures
     from knetsim.system import signals
@@ -45,6 +53,7 @@ def bench(what: str, workers: int | None, pods: int | None, runs: int, output: s
             _NAMES if what == "all" else [what],
             workers=workers,
             pods=pods,
+            services=services,
             runs=runs,
             default_scenario=_DEFAULT_SCENARIO,
             tell=lambda text: click.echo(text, err=True),
@@ -56,6 +65,16 @@ def bench(what: str, workers: int | None, pods: int | None, runs: int, output: s
     else:
         print_parts(build_report(report))
     return EXIT_OK
+
+
+def read_counts(text: str | None) -> list[int] | None:
+    """`10,100` as numbers; BadParameter."""
+    if text is None:
+        return None
+    words = text.split(",")
+    if not all(word.isdecimal() and 0 < int(word) <= SERVICES_MAX for word in words):
+        raise click.BadParameter(f"'{text}' is not a list of numbers from 1 to {SERVICES_MAX}, as 10,100,1000")
+    return sorted({int(word) for word in words})
 
 
 # --- the table; pure

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from knetsim.bench.batches import Stage, build_pods_stage, build_removal, build_stages
+from knetsim.bench.dataplane import build_by_hand
 from knetsim.bench.layout import Layout
 
 _HERE = Path(__file__).parent / "bench"
@@ -46,3 +47,7 @@ def test_every_object_is_made_once() -> None:
     assert len({host.address for host in hosts}) == len({host.port for host in hosts}) == 7 + 4
     assert all(pod.address in pod.worker.subnet for pod in pods)
     assert {pod.worker.name for pod in pods} == {worker.name for worker in layout.worker_hosts()}
+
+
+def test_a_service_by_hand(golden: Golden) -> None:
+    golden(_HERE / "service.nft", build_by_hand("10.1.1.1", "11.10.16.2"))

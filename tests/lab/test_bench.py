@@ -12,13 +12,14 @@ import pytest
 
 from knetsim.control_choice import has_kubernetes
 from knetsim.names import HOST_STATE
+from knetsim.system.programs import find_program
 from tests.lab.lab import CHECKOUT, KNETSIM, knetsim
 
 SMALL = ("--workers", "2", "--pods", "4", "--runs", "1", "-o", "json")
 
 
-def run_bench(what: str) -> dict[str, Any]:
-    report = json.loads(knetsim("bench", what, *SMALL, timeout=110).stdout)
+def run_bench(what: str, *more: str) -> dict[str, Any]:
+    report = json.loads(knetsim("bench", what, *SMALL, *more, timeout=110).stdout)
     assert isinstance(report, dict)
     return report
 
@@ -84,6 +85,25 @@ def test_control() -> None:
     ]
     for figure in report["figures"]:
         require_figure(figure)
+
+
+def test_services() -> None:
+    report = run_bench("services", "--services", "12,3")
+    expected = [f"services-{kind}-{count}" for count in (3, 12) for kind in ("full", "change", "first")]
+    proxies = ("", "kube-proxy-") if has_kubernetes() and find_program("kube-proxy") else ("",)
+    expected += [f"services-write-{proxy}{count}" for count in (3, 12) for proxy in proxies]
+    assert names_of(report) == expected
+    for figure in report["figures"]:
+        require_figure(figure)
+
+
+def test_dataplane() -> None:
+    report = run_bench("dataplane")
+    ways = ("pod", "cluster-ip", "node-port")
+    assert names_of(report) == [f"dataplane-{name}-{way}" for name in ("tcp", "request", "connect") for way in ways]
+    for figure in report["figures"]:
+        require_figure(figure)
+        assert figure["floor"] is not None
 
 
 def test_start() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from knetsim.bench.dataplane import build_figures as build_dataplane_figures
 from knetsim.bench.figures import Figure
 from knetsim.bench.layout import Layout
 from knetsim.bench.machine import count_arp_full, kernel_bytes, read_cpu_times, read_descendants, stolen_part
@@ -14,6 +15,9 @@ from knetsim.bench.plan import Plan
 from knetsim.bench.pods import build_figures as build_pod_figures
 from knetsim.bench.process import read_moments, read_parts
 from knetsim.bench.scenarios import build_pods, build_scenario, change_parts, write_scenario
+from knetsim.bench.service_writes import build_figures as build_write_figures
+from knetsim.bench.services import build_figures as build_service_figures
+from knetsim.bench.services import build_port
 from knetsim.bench.start import read_layouts
 from knetsim.bench.stop import build_figures as build_stop_figures
 from knetsim.cli.progress import Progress
@@ -158,3 +162,43 @@ def test_figures_of_the_end() -> None:
     assert figures["stop"].met
     assert figures["stop-freed"].measured.median == 2.5
     assert figures["stop-freed"].ratio == 2.0
+
+
+# --- Services
+
+KINDS = ("Service comes", "backend comes", "backend goes", "Service goes")
+
+
+def test_a_change_is_judged_where_there_is_a_target() -> None:
+    names = ["full", "full-floor", "first", "first-floor", "Service comes-busy"]
+    taken = {key: [0.003, 0.002, 0.004] for key in [*names, *KINDS, *(f"{kind}-floor" for kind in KINDS)]}
+    full, change, first = build_service_figures(1000, {**taken, "Service comes": [0.0009]})
+    assert (full.name, full.measured.median, full.ratio, full.met) == ("services-full-1000", 3.0, 1.0, None)
+    assert (change.name, change.measured.median, change.met) == ("services-change-1000", 0.9, True)
+    assert (list(change.parts), change.floor_parts["Service goes"]) == (list(KINDS), 3.0)
+    assert (first.unit, first.measured.median) == ("µs", 3000.0)
+    assert build_service_figures(1000, taken)[1].met is False
+    assert build_service_figures(100, taken)[1].met is None
+
+
+def test_services_have_addresses_of_their_own() -> None:
+    ports = [build_port(number, 3) for number in range(300)]
+    assert len({port.cluster_ip for port in ports}) == len(ports)
+    assert len({backend.address for port in ports for backend in port.backends}) == 3 * len(ports)
+    assert build_port(7, 2).backends == build_port(7, 3).backends[:2]
+
+
+def test_a_write_has_kube_proxy_beside_it_where_there_is_one() -> None:
+    ours = {"write": [0.002], "emulator": [0.005, 0.007, 0.006]}
+    (alone,) = build_write_figures({"10": ours})
+    assert (alone.name, alone.measured.median, alone.parts["after it"]) == ("services-write-10", 6.0, 4.0)
+    _, theirs = build_write_figures({"10": {**ours, "kube-proxy": [1.2]}})
+    assert (theirs.name, theirs.ratio) == ("services-write-kube-proxy-10", 200.0)
+
+
+def test_ways_to_a_service_are_held_against_the_same_way_by_hand() -> None:
+    sides = {"simulation": [9.7, 9.8], "by hand": [10.0, 10.0]}
+    ways = [f"{name} {way}" for name in ("tcp", "request", "connect") for way in ("pod", "cluster-ip", "node-port")]
+    figures = build_dataplane_figures(dict.fromkeys(ways, sides))
+    assert [figure.name for figure in figures] == [f"dataplane-{way.replace(' ', '-')}" for way in ways]
+    assert [figure.met for figure in figures] == [True] * 6 + [None] * 3, "more is better, then less"

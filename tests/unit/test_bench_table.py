@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 
+import click
 import pytest
 
 from knetsim.bench.figures import Figure, Machine, Samples, Target
 from knetsim.bench.measures import MEASURES, Report
-from knetsim.cli.bench import bench, build_report, explain_number
+from knetsim.cli.bench import bench, build_report, explain_number, read_counts
 from knetsim.cli.terminal import print_parts
 
 MACHINE = Machine(2, "a processor", 8200, "6.1.0", "Debian GNU/Linux 12 (bookworm)", (0.1, 1.9), 0.0)
@@ -84,3 +85,14 @@ def test_numbers(value: float, text: str) -> None:
 def test_every_measurement_can_be_asked_for() -> None:
     (what,) = [parameter for parameter in bench.params if parameter.name == "what"]
     assert what.type.to_info_dict()["choices"] == (*MEASURES, "all")
+
+
+def test_numbers_of_services() -> None:
+    assert read_counts(None) is None
+    assert read_counts("100,10,10") == [10, 100]
+
+
+@pytest.mark.parametrize("text", ["", "0", "10,", "-1", "1.5", "50001", "ten"])
+def test_what_is_no_number_of_services(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="list of numbers"):
+        read_counts(text)

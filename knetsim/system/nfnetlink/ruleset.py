@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,6 +19,7 @@ from knetsim.system.netlink import decode, wire
 from knetsim.system.netlink.connection import messages, read_refusal
 from knetsim.system.netns import Namespaces, netns_socket
 from knetsim.system.nfnetlink import wire as nf
+from knetsim.system.nfnetlink.language import read_key
 
 _ANSWER_SECONDS = 30
 _RECEIVE_BYTES = 64 << 10
@@ -85,6 +86,15 @@ class Ruleset:
         }
         elements = {(each, key) for each in sets if each in listed for key in self._keys(table, each)}
         return TableContent({chain: rules[chain] for chain in chains}, listed, elements)
+
+    def has_element(self, table: str, name: str, types: Sequence[str], key: str) -> bool:
+        """Whether a key, as nft writes it, is in a set or map of `table`; False also where there is no such set."""
+        attributes = [
+            wire.text(nf.ELEMENTS_TABLE, table),
+            wire.text(nf.ELEMENTS_SET, name),
+            nf.nested(nf.ELEMENTS, read_key(types, key)),
+        ]
+        return any(self._ask(f"get element ip {table} {name}", nf.GETSETELEM, 0, *attributes, fine=errno.ENOENT))
 
     def _keys(self, table: str, name: str) -> Iterator[bytes]:
         attributes = [wire.text(nf.ELEMENTS_TABLE, table), wire.text(nf.ELEMENTS_SET, name)]
