@@ -100,11 +100,20 @@ def read_ports(words: list[str]) -> list[int]:
     """The ports that a request names; HTTP 400 when one is none."""
     ports = []
     for word in ",".join(words).split(","):
-        if word and not (word.isascii() and word.isdigit() and 0 < int(word) < 65536):
-            raise web.HTTPBadRequest(text=f'query parameter "port" must be a port number, but it is "{word}"')
         if word:
-            ports.append(int(word))
+            try:
+                ports.append(_read_port(word))
+            except ValueError as error:
+                what = f'query parameter "port" must be a port number, but it is "{word}"'
+                raise web.HTTPBadRequest(text=what) from error
     return ports
+
+
+def _read_port(word: str) -> int:
+    """The port that a stream names. ValueError."""
+    if not (word.isascii() and word.isdigit() and 0 < int(word) < 65536):
+        raise ValueError(f'unable to parse "{word}" as a port')
+    return int(word)
 
 
 # --- streams
@@ -143,7 +152,7 @@ async def _forward_pair(
 ) -> None:
     try:
         try:
-            target = await forwarder.connect(int(stream.headers.get("port", "")))
+            target = await forwarder.connect(_read_port(stream.headers.get("port", "")))
         except (ConnectionRefusedError, ValueError) as refusal:
             if error is not None:
                 await error.write(str(refusal).encode())
