@@ -17,7 +17,7 @@ with kubeadm's Corefile (`pods insecure`); nothing but the kernel's buffer holds
 Commands: `py C0w1.exec_container("c1", "cat /etc/resolv.conf")`,
 `py C0w1.exec_container("c1", "nslookup kube-dns.kube-system")`,
 `C0w1 dig @100.64.0.10 kube-dns.kube-system.svc.cluster.local`, `C0w1 dig C0w2`.
-Cost: some kB a Service; an answer takes about a tenth of a millisecond of one core.
+Cost: some kB a Service; an answer takes about 0.3 ms of one core.
 """
 
 from knetsim.dataplane.dns.answers import answer_bytes, answer_query
