@@ -20,6 +20,7 @@ A packet's way is the tuple `PATH` in knetsim/dataplane/__init__.py. They are pu
     where does a pod come to life?        knetsim/node/kubelet
     what does an image run?               knetsim/node/images
     where does it get its network?        knetsim/dataplane/pod
+    who answers names of Services?        knetsim/cluster_dns.py, and knetsim/dataplane/dns
     where is VXLAN?                       knetsim/dataplane/overlay
     where are daemons kept running?       knetsim/system/daemon.py
     where is all this measured?           knetsim/bench
