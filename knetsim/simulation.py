@@ -27,9 +27,10 @@ from knetsim.dataplane.underlay import Underlay
 from knetsim.errors import NotFound, UsageError
 from knetsim.node.etcd import install_etcdctl
 from knetsim.node.images import Images, find_user_tables, read_tables
+from knetsim.policy_status import read_policies
 from knetsim.scenario import Scenario, read_all_manifests
 from knetsim.service_status import read_services
-from knetsim.status import ClusterServices, OrphanState, State, Status
+from knetsim.status import ClusterPolicies, ClusterServices, OrphanState, State, Status
 from knetsim.system import rpc, signals
 from knetsim.system.cgroup import Cgroups
 from knetsim.system.daemon import Daemon, Supervisor
@@ -281,6 +282,10 @@ class Simulation:
         """Every Service with its backends and their connections, as plain JSON (`knetsim status services`)."""
         return self._in_parallel(read_services)
 
+    def policies(self) -> list[ClusterPolicies]:
+        """Every NetworkPolicy with what it let through and held back, as plain JSON (`knetsim status policies`)."""
+        return self._in_parallel(read_policies)
+
     def orphans(self) -> list[OrphanState]:
         """Kernel objects in the simulation that no object and no host owns."""
         return [orphan for cluster in self.clusters for orphan in find_orphans(cluster)]
@@ -292,6 +297,7 @@ class Simulation:
             "status": self._rpc_status,
             "summary": self._rpc_summary,
             "services": lambda: Answer(self.services()),
+            "policies": lambda: Answer(self.policies()),
             "exec": self._rpc_exec,
             "hosts": self._rpc_hosts,
             "kubeconfig": lambda cluster="": Answer(self.kubeconfig(cluster)),

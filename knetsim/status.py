@@ -173,6 +173,33 @@ class ClusterServices(TypedDict):
     services: list[ServiceState]
 
 
+class PolicyDirectionState(TypedDict):
+    """One direction in which a NetworkPolicy isolates its pods."""
+
+    direction: str  # "ingress" | "egress"
+    allows: list[str]  # its rules in words; none: nothing
+    passed: int  # packets that it let through, answers not counted
+    dropped: int  # packets of its pods that neither it nor another policy let through
+
+
+class PolicyState(TypedDict):
+    """A NetworkPolicy."""
+
+    namespace: str
+    name: str
+    selects: str  # "pods app=web", "all pods"
+    pods: list[str]  # those that it selects now, of its namespace
+    problem: str  # why it is not enforced, or empty
+    directions: list[PolicyDirectionState]
+
+
+class ClusterPolicies(TypedDict):
+    """The NetworkPolicies of a cluster, with what its workers have counted since their tables were made."""
+
+    cluster: str
+    policies: list[PolicyState]
+
+
 class SwitchState(TypedDict):
     """A switch of the underlay."""
 

@@ -156,10 +156,11 @@ def ls(output: Output) -> None:
 @name_option
 @output_option
 @click.option("--orphans", is_flag=True, help="Only the kernel objects that nothing owns.")
-@click.argument("part", required=False, type=click.Choice(["services"]))
+@click.argument("part", required=False, type=click.Choice(["services", "policies"]))
 def status(name: str | None, output: Output, orphans: bool, part: str | None) -> None:
     """Clusters, members, workers, pods, daemons: health and addresses. Or of a PART more: `services` with their
-    backends and how many connections each got."""
+    backends and how many connections each got; `policies` with what they let through and held back."""
+    from knetsim.cli.policies import render_policies
     from knetsim.cli.render import render_orphans, render_status
     from knetsim.cli.services import render_services
     from knetsim.system import rpc, state
@@ -168,7 +169,8 @@ def status(name: str | None, output: Output, orphans: bool, part: str | None) ->
     if part is not None:
         if orphans:
             raise UsageError("--orphans is of no part", hint="knetsim status --orphans")
-        render_services(rpc.call(directory.control_socket, "services", timeout=600)[0], output)
+        render = render_services if part == "services" else render_policies
+        render(rpc.call(directory.control_socket, part, timeout=600)[0], output)
         return
     answer, _ = rpc.call(directory.control_socket, "status", orphans=orphans)
     if orphans:

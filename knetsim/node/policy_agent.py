@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from knetsim.api.informer import Informer
@@ -25,7 +25,7 @@ from knetsim.api.objects import Object, key_of, split_key, uid_of
 from knetsim.api.store import Store
 from knetsim.dataplane.pod import PodPlace, WorkerPlace
 from knetsim.dataplane.policy.counters import add_up, read_counters
-from knetsim.dataplane.policy.policies import Direction
+from knetsim.dataplane.policy.policies import DIRECTIONS, Direction, Policy
 from knetsim.dataplane.policy.worker import WorkerPolicies
 from knetsim.dataplane.services.host import shows_bridged_frames
 from knetsim.errors import NotFound, NotReady, ObjectError
@@ -88,6 +88,18 @@ class PolicyStatus:
     transactions: int
     repairs: int
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReport:
+    """A policy by its key, the pods that it selects, what was counted for each direction (allowed, dropped), and why it
+    is not enforced."""
+
+    key: str
+    policy: Policy | None
+    pods: Sequence[str]
+    counts: Mapping[Direction, tuple[int, int]]
+    problem: str
 
 
 class NetworkPolicies:
@@ -205,6 +217,22 @@ class NetworkPolicies:
                     each.error,
                 )
                 for each in self._workers.values()
+            ]
+
+    def report(self) -> list[PolicyReport]:
+        """Every policy, sorted, with what was counted for it. CommandError."""
+        counts = self.read_counts()
+        with self._changed:
+            selected, problems = self._selection.list_selected(), dict(self._problems)
+            return [
+                PolicyReport(
+                    key,
+                    self._selection.get(key),
+                    selected.get(key, []),
+                    {each: counts[key, each] for each in DIRECTIONS if (key, each) in counts},
+                    problems.get(key, ""),
+                )
+                for key in sorted(selected.keys() | problems.keys())
             ]
 
     def read_counts(self) -> dict[tuple[str, Direction], tuple[int, int]]:

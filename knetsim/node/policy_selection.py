@@ -99,6 +99,18 @@ class PolicySelection:
             chain.name: (key, direction) for key, chains in self._chains.items() for direction, chain in chains.items()
         }
 
+    def list_selected(self) -> dict[str, list[str]]:
+        """The pods that each policy selects, sorted, by the policy's key; for either direction."""
+        found: dict[str, list[str]] = {key: [] for key in self._policies}
+        for uid, selecting in self._selecting.items():
+            for key in {key for keys in selecting for key in keys}:
+                found[key].append(self._pods[uid].path)
+        return {key: sorted(pods) for key, pods in found.items()}
+
+    def get(self, key: str) -> Policy | None:
+        """A policy, or None."""
+        return self._policies.get(key)
+
     def is_isolated(self, uid: str) -> bool:
         """Whether a policy selects the pod."""
         return self._selecting.get(uid, _OPEN) != _OPEN

@@ -27,6 +27,7 @@ _COMPOSITION = frozenset(
         "control_choice",
         "control_planes",
         "fidelity",
+        "policy_status",
         "rollout",
         "service_status",
         "simulation",

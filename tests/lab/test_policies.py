@@ -5,6 +5,7 @@ With Kubernetes' own one, a worker has the real kube-proxy and wires its pods wi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,9 +15,11 @@ import yaml
 
 from knetsim.control_choice import has_kubernetes
 from knetsim.dataplane.pod import BRIDGE
+from knetsim.status import ClusterPolicies
 from knetsim.system.programs import find_plugin, find_program
 from knetsim.system.wait import wait_until
 from tests.lab.lab import CHECKOUT, Lab, knetsim, running
+from tests.status_shape import explain_mismatch
 
 SCENARIO = CHECKOUT / "scenarios" / "policies.yaml"
 SECONDS = 30.0
@@ -127,6 +130,21 @@ def test_packets_of_one_worker_are_seen_too(lab: Lab) -> None:
     assert get(lab, "watch/guard", DB) == "nothing"
     counted = lab.exec("C0w2", "nft", "list", "chain", "ip", "knetsim-policy", "to/default/closed_db").stdout
     assert "counter packets 0 " not in counted
+
+
+def test_the_status_tells_who_is_selected_what_is_allowed_and_what_was_dropped(lab: Lab) -> None:
+    rows = json.loads(knetsim("status", "policies", "--name", lab.name, "-o", "json").stdout)
+    assert [line for one in rows for line in explain_mismatch(one, ClusterPolicies)] == []
+    found = {policy["name"]: policy for policy in rows[0]["policies"]}
+    assert found["db"]["pods"] == ["db"]
+    (ingress,) = found["db"]["directions"]
+    assert ingress["allows"] == ["pods app=api in namespace default: 5432-5440/tcp"]
+    before = ingress["passed"], ingress["dropped"]
+    assert get_all(lab, ("api", DB), ("watch/guard", DB)) == ["db", "nothing"]
+    rows = json.loads(knetsim("status", "policies", "--name", lab.name, "-o", "json").stdout)
+    (ingress,) = next(policy for policy in rows[0]["policies"] if policy["name"] == "db")["directions"]
+    assert ingress["passed"] > before[0]
+    assert ingress["dropped"] > before[1]
 
 
 def test_a_policy_that_is_added_or_changed_counts_at_once(lab: Lab, tmp_path: Any) -> None:

@@ -34,8 +34,10 @@ kernel has br_netfilter (services/host.py).
     rules.py   the chain of a policy, the table of a worker (pure)   table.py  its text, and changes of it (pure)
     messages.py  what pods change, as messages to the kernel (pure)
     worker.py  one worker's kernel: one transaction per change   drift.py  was it changed by hand?
+    explain.py  policies in words (pure)
     counters.py  what each policy let through, and what was dropped
 
 Commands: `C0w1 nft list table ip knetsim-policy`, `C0w1 nft list map ip knetsim-policy ingress-pods`,
-`C0w1 nft list chain ip knetsim-policy to/default/deny_web` (the counter before `drop` is what was held back).
+`C0w1 nft list chain ip knetsim-policy to/default/deny_web` (the counter before `drop` is what was held back),
+`knetsim status policies`.
 """

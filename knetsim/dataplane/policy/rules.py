@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, collapse_addresses
 
+from knetsim.dataplane.policy.explain import explain_peer
 from knetsim.dataplane.policy.policies import DIRECTIONS, BlockPeer, Direction, PodPeer, Policy, Port, Rule
 from knetsim.dataplane.policy.selectors import Selector
 from knetsim.dataplane.policy.table import ISOLATED, AddressSet, PolicyTable
@@ -72,16 +73,6 @@ def build_peer_name(peer: PodPeer) -> str:
     spaces = _build_labels(peer.namespaces)
     name = f"namespaces{spaces}/__pods{pods}" if spaces is not None and pods is not None else ""
     return _fit(name, "namespaces", explain_peer(peer))
-
-
-def explain_peer(peer: PodPeer) -> str:
-    """A peer in words."""
-    pods = f"pods {peer.pods}" if peer.pods.requirements else "all pods"
-    if peer.namespaces is None:
-        return f"{pods} in namespace {peer.namespace}"
-    if peer.namespaces.requirements:
-        return f"{pods} in namespaces {peer.namespaces}"
-    return f"{pods} in all namespaces"
 
 
 def build_port_name(port: Port) -> str:
