@@ -56,16 +56,16 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield lab
 
 
-def get(lab: Lab, pod: str, url: str) -> str:
-    """What the pod is answered, or `nothing`."""
-    result = lab.exec(f"C0/{pod}", "timeout", "2", "wget", "-qO-", url, check=False)
+def get(lab: Lab, pod: str, url: str, seconds: int = 2) -> str:
+    """What the pod is answered, or `nothing` within so many seconds."""
+    result = lab.exec(f"C0/{pod}", "timeout", str(seconds), "wget", "-qO-", url, check=False)
     return result.stdout.strip() if result.returncode == 0 else "nothing"
 
 
-def get_all(lab: Lab, *asked: tuple[str, str]) -> list[str]:
+def get_all(lab: Lab, *asked: tuple[str, str], seconds: int = 2) -> list[str]:
     """What each (pod, URL) is answered; all ask at once, for what is held back is known only after a while."""
     with ThreadPoolExecutor(len(asked)) as threads:
-        return list(threads.map(lambda one: get(lab, *one), asked))
+        return list(threads.map(lambda one: get(lab, *one, seconds), asked))
 
 
 def find_ip(lab: Lab, name: str) -> str:
@@ -91,7 +91,7 @@ def apply(lab: Lab, tmp_path: Any, text: str) -> None:
 def test_the_ways_that_are_open_are_open_from_the_first_moment_and_no_others(lab: Lab) -> None:
     front = f"http://{find_ip(lab, 'front')}:8080"
     open_ways = (("street/visitor", front), ("front", API), ("api", DB), ("watch/guard", API), ("watch/guard", front))
-    assert get_all(lab, *open_ways) == ["front", "api", "db", "api", "front"]
+    assert get_all(lab, *open_ways, seconds=20) == ["front", "api", "db", "api", "front"]
     closed_ways = (("front", DB), ("street/visitor", API), ("street/visitor", DB), ("watch/guard", DB), ("api", front))
     assert get_all(lab, *closed_ways, ("db", API)) == ["nothing"] * 6
     assert (
@@ -119,7 +119,7 @@ def test_no_container_starts_before_its_policies_hold(lab: Lab, tmp_path: Any) -
 def test_a_table_deleted_by_hand_is_back(lab: Lab) -> None:
     lab.exec("C0w2", "nft", "delete", "table", "ip", "knetsim-policy")
     settle(lab, "watch/guard", DB, "nothing")
-    assert get(lab, "front", API) == "api"
+    assert get(lab, "front", API, 20) == "api"
 
 
 def test_packets_of_one_worker_are_seen_too(lab: Lab) -> None:
@@ -139,7 +139,8 @@ def test_the_status_tells_who_is_selected_what_is_allowed_and_what_was_dropped(l
     (ingress,) = found["db"]["directions"]
     assert ingress["allows"] == ["pods app=api in namespace default: 5432-5440/tcp"]
     before = ingress["passed"], ingress["dropped"]
-    assert get_all(lab, ("api", DB), ("watch/guard", DB)) == ["db", "nothing"]
+    assert get(lab, "api", DB, 20) == "db"
+    assert get(lab, "watch/guard", DB) == "nothing"
     rows = json.loads(knetsim("status", "policies", "--name", lab.name, "-o", "json").stdout)
     (ingress,) = next(policy for policy in rows[0]["policies"] if policy["name"] == "db")["directions"]
     assert ingress["passed"] > before[0]
