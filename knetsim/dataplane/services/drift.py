@@ -1,7 +1,7 @@
 """Whether a worker's table still is what was put there: chains, the number of their rules, elements, affinity sets.
 
 Looked at only when somebody else has changed rules in the worker's network namespace, since the whole table has to be
-read for it (20 ms with 1000 Services). A rule that was replaced by another one is not seen.
+read for it (60 ms with 1000 Services). A rule that was replaced by another one is not seen.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def compare_table(found: TableContent, place: ServicePlace, services: Iterable[R
     elements: set[Element] = set()
     sets = {*SETS, "nodeport-ips"}
     for rules in services:
-        chains |= {name: len(lines) for name, lines in rules.chains.items()}
-        elements |= rules.elements.keys()
-        sets |= rules.sets.keys()
+        chains.update((name, len(lines)) for name, lines in rules.chains.items())
+        elements.update(rules.elements)  # `|=` with keys() would copy the whole set
+        sets.update(rules.sets)
     return (
         _compare("chain", found.chains, chains)
         or _compare_names("set", found.sets, sets)

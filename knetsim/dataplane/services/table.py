@@ -249,7 +249,7 @@ def _by_set(entries: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
     return list(found.items())
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=512)  # a few megabytes: all workers ask for the same one soon after one another
 def _encode(difference: Difference) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
     """What goes and what comes, as requests; remembered, since most workers have the same. UnknownForm."""
     goes = [delete_elements(TABLE, name, KEYS[name], keys) for name, keys in _by_set(difference.removed_elements)]
