@@ -37,7 +37,7 @@ _CONTROL_PLANE = (
     "agents read and write etcd, in kube-apiserver's own keys, checked against its own OpenAPI structure. Pods are "
     "bound by node affinity, taints and load; Services get their addresses, EndpointSlices are kept. No users and "
     "rights, no other controllers: Deployments and their kin, custom resources, affinity between pods and topology "
-    "spread are refused; pods of a worker that died are not moved"
+    "spread are refused; pods of a worker that died leave the EndpointSlices, and are not moved"
 )
 _KUBELET = (
     "one process serves all workers: pods, probes, hooks, volumes, status, Events, Leases and the HTTP API behind "

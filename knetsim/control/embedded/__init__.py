@@ -1,10 +1,11 @@
-"""What stands in for Kubernetes' control plane where it does not run: our store checks and writes, four loops decide.
+"""What stands in for Kubernetes' control plane where it does not run: our store checks and writes, five loops decide.
 
     control.py                        EmbeddedControl: all of it, to start and stop
     writing.py → placement.py         pods bound when they are written; which worker fits
     scheduler.py                      binds pods that wait, says why they do (events: default-scheduler)
     services.py → allotment.py        ClusterIPs and NodePorts, allotted when a Service is written
     endpoint_slices.py → slices.py    a Service's pods, as EndpointSlices
+    node_monitor.py                   a Node that is no longer heard of is not Ready, nor are its pods
     namespaces.py                     empties a namespace that is being deleted
 
 No Kubernetes binary is needed, and nothing is to be waited for. What the real one does besides is not done here:

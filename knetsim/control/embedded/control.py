@@ -14,17 +14,19 @@ from knetsim.api.objects import Object, namespace_of
 from knetsim.control.embedded.allotment import Allotment
 from knetsim.control.embedded.endpoint_slices import BY_NAMESPACE, BY_SERVICE, EndpointSliceController, service_key
 from knetsim.control.embedded.namespaces import NamespaceController, ensure_namespaces
+from knetsim.control.embedded.node_monitor import BY_NODE, LEASE_NAMESPACE, NodeMonitor
 from knetsim.control.embedded.scheduler import NAME, Scheduler
 from knetsim.control.embedded.services import ServiceController
 from knetsim.control.embedded.writing import write_pods
 
 #: who Kubernetes' Events say they come from
 _IDENTITY, _ALLOTTER = "endpoint-slice-controller", "ipallocator-repair-controller"
+_NODES = "node-controller"
 DEADLINE = 60.0
 
 
 class EmbeddedControl:
-    """Scheduler, Service, EndpointSlice and namespace loops on a store of its own process.
+    """Scheduler, Service, EndpointSlice, Node and namespace loops on a store of its own process.
 
     `start` returns once all lists have been read: what is written from then on is carried out.
     """
@@ -34,21 +36,24 @@ class EmbeddedControl:
         self._namespaces = Informer(store, "Namespace")
         self._nodes = Informer(store, "Node")
         by_namespace: dict[str, IndexFunction] = {BY_NAMESPACE: lambda obj: [namespace_of(obj)]}
-        self._pods = Informer(store, "Pod", indexes=by_namespace)
+        by_node: dict[str, IndexFunction] = {BY_NODE: lambda obj: [obj["spec"].get("nodeName", "")]}
+        self._pods = Informer(store, "Pod", indexes={**by_namespace, **by_node})
+        self._leases = Informer(store, "Lease", LEASE_NAMESPACE)
         self._services = Informer(store, "Service", indexes=by_namespace)
         self._slices = Informer(store, "EndpointSlice", indexes={BY_SERVICE: lambda obj: [service_key(obj)]})
-        self._informers = (self._namespaces, self._nodes, self._services, self._slices, self._pods)
+        self._informers = (
+            self._namespaces, self._nodes, self._leases, self._services, self._slices, self._pods
+        )  # fmt: skip
         self.allotment = Allotment(service_network)
         self.scheduler = Scheduler(store, self._pods, self._nodes, EventRecorder(store, NAME))
         self._controllers = (
             NamespaceController(store, self._namespaces, self._pods),
-            ServiceController(
-                store, self._services, self.allotment, EventRecorder(store, "ipallocator-repair-controller")
-            ),
+            ServiceController(store, self._services, self.allotment, EventRecorder(store, _ALLOTTER)),
             EndpointSliceController(
                 store, self._services, self._pods, self._nodes, self._slices, EventRecorder(store, _IDENTITY)
             ),
             self.scheduler,
+            NodeMonitor(store, self._nodes, self._leases, self._pods, EventRecorder(store, _NODES)),
         )
 
     def start(self, deadline: float = DEADLINE) -> None:
