@@ -293,6 +293,7 @@ class ClusterAssembly:
             ServiceNetworks(self.spec.pod_network.network, services.cidr),
             self._parts.supervisor,
             kube_proxy=real,
+            nodes=self._up(self.nodes),
             repair=self._parts.repair,
             tell=self._record,
             tell_service=self._tell,

@@ -15,18 +15,26 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from knetsim import names
+from knetsim.api.informer import Informer
 from knetsim.api.store import Store
 from knetsim.dataplane.services.kube_proxy import CONFIG_NAME, HEALTHZ_PORT, LOG_NAME, build_argv, build_config
 from knetsim.dataplane.underlay import HostNode
 from knetsim.errors import MissingTool
-from knetsim.node.service_rules import ServiceRules, ServiceStatus, ServiceWorker, Tell, TellService, ensure_host
+from knetsim.node.service_rules import (
+    ZONE_LABEL,
+    ServiceRules,
+    ServiceStatus,
+    ServiceWorker,
+    Tell,
+    TellService,
+    ensure_host,
+)
 from knetsim.system.daemon import DaemonSpec, Supervisor
 from knetsim.system.netns import Namespaces, netns_socket
 from knetsim.system.wait import wait_until
 
 EMULATOR = "emulator"
 KUBE_PROXY = "kube-proxy"
-ZONE_LABEL = "topology.kubernetes.io/zone"
 READY_DEADLINE = 60.0
 _ANSWER_SECONDS = 5.0
 #: a smaller heap for a little more work, as the control plane's programs have
@@ -86,6 +94,7 @@ class ServiceProxies:
         supervisor: Supervisor,
         *,
         kube_proxy: KubeProxyParts | None = None,
+        nodes: Informer | None = None,
         repair: bool = True,
         tell: Tell = lambda worker, reason, message: None,
         tell_service: TellService = lambda service, reason, message: None,
@@ -107,6 +116,7 @@ class ServiceProxies:
             [host.worker for host in hosts if host.proxy != KUBE_PROXY],
             pod_network=networks.pods,
             service_network=networks.services,
+            nodes=nodes,
             repair=repair,
             tell=tell,
             tell_service=tell_service,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from knetsim.api.informer import Informer
@@ -39,6 +39,7 @@ from knetsim.system.small_http import SmallHttp
 
 #: seconds between two looks at a worker of which nothing was heard
 RESYNC_SECONDS = 15.0
+ZONE_LABEL = "topology.kubernetes.io/zone"
 LIST_DEADLINE = 60.0
 
 #: called with (worker, reason, message) when something failed or had to be repaired
@@ -100,28 +101,25 @@ class ServiceRules:
         *,
         pod_network: IPv4Network,
         service_network: IPv4Network,
+        nodes: Informer | None = None,
         repair: bool = True,
         resync_seconds: float = RESYNC_SECONDS,
         tell: Tell = lambda worker, reason, message: None,
         tell_service: TellService = lambda service, reason, message: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`nodes`: a running informer, whose zones count once they are told; a worker has its `zone` until then."""
         self.cluster = cluster
         self.services = Informer(store, "Service")
-        self.slices = Informer(
-            store,
-            "EndpointSlice",
-            indexes={
-                "service": lambda each: [key] if (key := service_of(each)) else [],
-                BY_OWNER: lambda each: [key] if (key := owner_of(each)) else [],  # names read this informer too
-            },
-        )
+        by_owner = {BY_OWNER: lambda each: [key] if (key := owner_of(each)) else []}  # names read this informer too
+        self.slices = Informer(store, "EndpointSlice", indexes={"service": _services_of, **by_owner})
         self._pod_network, self._service_network = pod_network, service_network
         self._repair, self._resync_seconds, self._clock = repair, resync_seconds, clock
-        self._tell, self._tell_service = tell, tell_service
+        self._tell, self._tell_service, self._nodes = tell, tell_service, nodes
         self._table = ServiceTable(sctp=bool(find_module("sctp")))
         self._health = SmallHttp(f"service health {cluster}")
         self._pending: set[str] = set()
+        self._zones: dict[str, str] = {}  # Node → zone, of those that are new
         self._progress = threading.Condition()
         self._workers = {worker.name: self._prepare(worker) for worker in workers}
         self._loop = Loop(
@@ -143,6 +141,8 @@ class ServiceRules:
             informer.wait_synced(LIST_DEADLINE)
         self.services.on_change(lambda key, before, after: self._look_at({key}))
         self.slices.on_change(lambda key, before, after: self._look_at(_services_of(before, after)))
+        if self._nodes is not None:
+            self._nodes.on_change(self._node_changed)
         self._look_at(set())
         self._loop.start()
 
@@ -150,6 +150,8 @@ class ServiceRules:
         """End watches and thread; the rules stay in the kernels. Twice is once."""
         for informer in (self.services, self.slices):
             informer.stop()
+        if self._nodes is not None:
+            self._nodes.forget(self._node_changed)
         self._loop.stop()
         self._health.stop()
         for each in self._workers.values():
@@ -208,9 +210,16 @@ class ServiceRules:
         for name in self._workers:
             self._loop.add(name)
 
+    def _node_changed(self, key: str, before: Object | None, after: Object | None) -> None:
+        if after is None or _zone_of(after) == (_zone_of(before) if before is not None else None):
+            return
+        with self._progress:
+            self._zones[key] = _zone_of(after)
+        self._look_at(set())
+
     def _behind(self) -> list[str]:
-        if self._pending:
-            return [f"{len(self._pending)} Services not looked at yet"]
+        if self._pending or self._zones:
+            return [f"{len(self._pending)} Services and {len(self._zones)} Nodes not looked at yet"]
         return [
             f"{each.worker.name}: {each.error or f'{len(each.changed)} Services'}"
             for each in self._workers.values()
@@ -221,6 +230,9 @@ class ServiceRules:
         """Take in what was heard of since the last time, for all workers."""
         with self._progress:
             pending, self._pending = self._pending, set()
+            zones, self._zones = self._zones, {}
+            for each in self._workers.values():
+                self._move(each, zones.get(each.worker.node, each.kernel.place.zone))
             known = dict(self._table.problems)
             for key in pending:
                 for changed in self._table.update(key, self.services.by_key(key), self.slices.find("service", key)):
@@ -230,6 +242,13 @@ class ServiceRules:
         for key, what in problems.items():
             if known.get(key) != what and (service := self.services.by_key(key)) is not None:
                 self._tell_service(service, "ServiceNotServed", what)
+
+    def _move(self, each: _Worker, zone: str) -> None:
+        """The worker is in that zone now."""
+        if zone != each.kernel.place.zone:
+            each.kernel.place = replace(each.kernel.place, zone=zone)
+            for key in self._table.all_served():
+                _set_desired(each, key, self._table.rules(key, each.kernel.place))
 
     # --- one worker
 
@@ -308,6 +327,10 @@ def ensure_host(worker: ServiceWorker, service_network: IPv4Network) -> list[str
     if ensure_service_route(worker.netlink, worker.interface, worker.address, service_network):
         wrong.append(f"there was no route to {service_network}")
     return wrong
+
+
+def _zone_of(node: Object) -> str:
+    return str((node["metadata"].get("labels") or {}).get(ZONE_LABEL, ""))
 
 
 def _services_of(*slices: Object | None) -> set[str]:

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from knetsim.api.etcd_store import EtcdStore
+from knetsim.api.informer import Informer
 from knetsim.api.objects import encode, key_of, kind_of, storage_key
 from knetsim.node.service_rules import ServiceRules, ServiceWorker
 from tests.kernel.services.lab import POD_NETWORK, SERVICE_NETWORK, VIP, ServicesLab
@@ -25,7 +26,7 @@ class Objects:
         self.store = EtcdStore(self.etcd)
 
     def put(self, obj: Any) -> None:
-        key = storage_key(kind_of(obj), obj["metadata"]["name"], obj["metadata"]["namespace"])
+        key = storage_key(kind_of(obj), obj["metadata"]["name"], obj["metadata"].get("namespace"))
         with self.etcd._changed:
             self.etcd._write(key, encode(obj))
 
@@ -104,8 +105,12 @@ def _same(found: Any, wanted: Any) -> bool:
 
 
 def _settle_callbacks(rules: ServiceRules) -> None:
-    """An informer stores first and calls then; one that is added now is called after those."""
     for informer in (rules.services, rules.slices):
-        heard = threading.Event()
-        informer.on_change(function := lambda *_, event=heard: event.set())
-        informer.forget(function)
+        settle_callbacks(informer)
+
+
+def settle_callbacks(informer: Informer) -> None:
+    """An informer stores first and calls then; one that is added now is called after those."""
+    heard = threading.Event()
+    informer.on_change(function := lambda *_: heard.set())
+    informer.forget(function)

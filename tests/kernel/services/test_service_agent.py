@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from knetsim.api.informer import Informer
 from knetsim.dataplane.services.ports import ServicePlace
 from knetsim.dataplane.services.rules import build_service
 from knetsim.dataplane.services.worker import RETIRED_SECONDS, WorkerServices
@@ -18,7 +19,7 @@ from knetsim.system.netns import netns_socket
 from knetsim.system.nft import Nft
 from knetsim.system.sysctl import write_sysctl
 from knetsim.system.wait import wait_until
-from tests.kernel.services.agent import SECONDS, Objects, agent, endpoints, service, settle
+from tests.kernel.services.agent import SECONDS, Objects, agent, endpoints, service, settle, settle_callbacks
 from tests.kernel.services.lab import POD_NETWORK, REFUSED, SERVICE_NETWORK, VIP, Answer, ServicesLab, build_port
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -256,3 +257,35 @@ def test_a_table_that_somebody_else_made_in_its_place_is_replaced(lab: ServicesL
         assert rules.status()[0].error == ""
         assert f"endpoint/default/web/tcp/80/{pod.ip}/8080" in hand.read("list table ip knetsim-services")
     assert told[0] == ("C0w1", "ServicesRepaired", told[0][2])
+
+
+def test_a_worker_that_moves_to_another_zone_sends_to_what_is_near(lab: ServicesLab) -> None:
+    objects, told = Objects(), []
+    client, near, far = lab.pod("c0", lab.w1), lab.serve("c1", lab.w1), lab.serve("c2", lab.w2)
+    hinted = endpoints(near, far)
+    for each, zone in zip(hinted["endpoints"], ("a", "b"), strict=True):
+        each["hints"] = {"forZones": [{"name": zone}]}
+    objects.put(service())
+    objects.put(hinted)
+    nodes = Informer(objects.store, "Node")
+    nodes.start()
+    try:
+        with agent(lab, objects, told, nodes=nodes) as rules:
+            rules.wait_synced(SECONDS)
+            assert lab.spread(client.place, VIP, 30).keys() == {"c1", "c2"}, "it is in no zone"
+            for zone, wanted in (("a", {"c1"}), ("b", {"c2"}), ("c", {"c1", "c2"})):
+                labels = {"topology.kubernetes.io/zone": zone}
+                node = {"kind": "Node", "apiVersion": "v1", "metadata": {"name": "c0w1", "uid": "n", "labels": labels}}
+                objects.put(node)
+                nodes.wait_for(lambda each, labels=labels: _labels(each, "c0w1") == labels, SECONDS, "the Node")
+                settle_callbacks(nodes)
+                rules.wait_synced(SECONDS)
+                assert lab.spread(client.place, VIP, 30).keys() == wanted
+    finally:
+        nodes.stop()
+    assert told == []
+
+
+def _labels(nodes: Informer, name: str) -> Any:
+    node = nodes.get(None, name)
+    return node and node["metadata"]["labels"]
