@@ -12,20 +12,28 @@ from typing import Protocol
 from knetsim.api.informer import Informer
 from knetsim.api.objects import Object
 from knetsim.api.store import Store
-from knetsim.cluster_dns import ClusterNames, NamesParts
+from knetsim.cluster_dns import EMBEDDED as EMBEDDED_DNS
+from knetsim.cluster_dns import ClusterNames, NamesParts, choose_dns
 from knetsim.control_planes import KubernetesPlane, Plane
 from knetsim.dataplane.dns import HostNames
 from knetsim.dataplane.services.host import has_bridge_filter
 from knetsim.dataplane.static_vips import VipPlace
 from knetsim.node.control_plane import ControlPlaneHost
+from knetsim.node.dns import EMBEDDED_PORT
+from knetsim.node.dns import NAMESPACE as DNS_NAMESPACE
+from knetsim.node.dns import SELECTOR as DNS_SELECTOR
+from knetsim.node.dns import SERVICE as DNS_SERVICE
 from knetsim.node.not_enforced import NotEnforced
 from knetsim.node.pod_network import PodNetworkAgents
 from knetsim.node.policy_agent import NetworkPolicies, PolicyWorker
+from knetsim.node.policy_objects import PolicyPod, build_stand_in
 from knetsim.node.service_proxy import ServiceProxies
 from knetsim.node.static_vips import StaticVips, VipHost
 from knetsim.node.worker import Worker
 from knetsim.scenario import ClusterSpec
 from knetsim.system.daemon import Supervisor
+
+DNS_PORT = 53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +80,14 @@ def build_addons(parts: AddonParts) -> list[Addon]:
     return [build_policies(parts), NotEnforced(parts.store, parts.tell), build_static_vips(parts)]
 
 
+def _build_stand_ins(parts: AddonParts) -> list[PolicyPod]:
+    """Our own name server, which is no pod: who may ask CoreDNS' pods may ask it."""
+    if choose_dns(parts.spec, parts.plane.kind) != EMBEDDED_DNS:
+        return []
+    labels, ports = dict([DNS_SELECTOR]), {DNS_PORT: EMBEDDED_PORT}
+    return [build_stand_in(f"{DNS_NAMESPACE}/{DNS_SERVICE}", labels, parts.control_host.address, ports)]
+
+
 def build_static_vips(parts: AddonParts) -> StaticVips:
     """The VIPs of `kp_vip_add`, on the workers and, where it has part in the pod network, the control plane's host."""
     pods, hosts = parts.spec.pod_network.network, []
@@ -88,6 +104,7 @@ def build_policies(parts: AddonParts) -> NetworkPolicies:
         parts.store,
         parts.pods,
         [PolicyWorker(worker.name, worker.node_name, worker.place) for worker in parts.workers],
+        stand_ins=_build_stand_ins(parts),
         repair=parts.repair,
         tell=parts.tell,
         tell_host=parts.tell_host,

@@ -29,7 +29,7 @@ from knetsim.dataplane.policy.policies import DIRECTIONS, Direction, Policy
 from knetsim.dataplane.policy.worker import WorkerPolicies
 from knetsim.dataplane.services.host import shows_bridged_frames
 from knetsim.errors import NotFound, NotReady, ObjectError
-from knetsim.node.policy_objects import read_pod, read_policy
+from knetsim.node.policy_objects import PolicyPod, reach_stand_ins, read_pod, read_policy
 from knetsim.node.policy_selection import PolicySelection
 from knetsim.system.netns import Namespaces
 from knetsim.system.nft import Nft
@@ -112,19 +112,22 @@ class NetworkPolicies:
         pods: Informer,
         workers: Iterable[PolicyWorker],
         *,
+        stand_ins: Sequence[PolicyPod] = (),
         repair: bool = True,
         resync_seconds: float = RESYNC_SECONDS,
         tell: Tell = lambda obj, reason, message: None,
         tell_host: TellHost = lambda worker, reason, message: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`pods` is a running informer."""
+        """`pods` is a running informer; `stand_ins` serve in hosts what elsewhere pods do."""
         self.cluster, self.pods = cluster, pods
         self._store = store
         self.policies, self.namespaces = Informer(store, "NetworkPolicy"), Informer(store, "Namespace")
         self._repair, self._tell, self._tell_host, self._clock = repair, tell, tell_host, clock
         self._changed = threading.Condition(threading.RLock())
-        self._selection = PolicySelection()
+        self._selection, self._stand_ins = PolicySelection(), tuple(stand_ins)
+        for stand_in in stand_ins:
+            self._selection.put_pod(stand_in.uid, stand_in)
         self._wired: dict[str, str] = {}  # a pod's uid → its address; "" once it is unwired
         self._problems: dict[str, str] = {}
         self._workers = {one.name: _Worker(one, WorkerPolicies(one.namespaces, clock)) for one in workers}
@@ -303,7 +306,7 @@ class NetworkPolicies:
         problem, policy = "", None
         if after is not None:
             try:
-                policy = read_policy(after)
+                policy = reach_stand_ins(read_policy(after), self._stand_ins)
             except ObjectError as error:
                 problem = str(error)
         with self._changed:
@@ -335,6 +338,8 @@ class NetworkPolicies:
     def _pass_on(self) -> None:
         """Have the workers looked at that a change concerns: at once for own pods, soon for those of others."""
         changes = self._selection.take_changes()
+        if not changes.nodes and not changes.sets:
+            return
         for each in self._workers.values():
             if each.worker.node in changes.nodes:
                 each.wanted += 1

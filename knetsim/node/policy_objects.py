@@ -6,8 +6,8 @@ with hostNetwork have their node's, and those that have ended have none any more
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_network
 from typing import Any
 
@@ -35,6 +35,35 @@ class PolicyPod:
     address: str
     labels: Mapping[str, str]
     ports: tuple[tuple[Protocol, str, int], ...] = ()
+
+
+def build_stand_in(path: str, labels: Mapping[str, str], address: str, ports: Mapping[int, int]) -> PolicyPod:
+    """What serves in a host in place of the pods that serve elsewhere: policies shall mean it as they mean those.
+
+    `ports` are those of the pods it stands in for → its own, of TCP and UDP. In sets it has a port of that number as a
+    name, which no pod can have: a name of Kubernetes has a letter.
+    """
+    named: list[tuple[Protocol, str, int]] = []
+    for number, own in ports.items():
+        named += [("udp", str(number), own), ("tcp", str(number), own)]
+    return PolicyPod(f"stand-in {path}", path, path.partition("/")[0], "", address, labels, tuple(named))
+
+
+def reach_stand_ins(policy: Policy, stand_ins: Sequence[PolicyPod]) -> Policy:
+    """The policy whose egress rules that allow a port of the pods allow that of what stands in for them."""
+    if not stand_ins or not policy.egress:
+        return policy
+    own = [(protocol, name) for stand_in in stand_ins for protocol, name, _ in stand_in.ports]
+
+    def extend(rule: Rule) -> Rule:
+        more = (
+            Port(protocol, name=name)
+            for protocol, name in own
+            if any(port.protocol == protocol and port.first <= int(name) <= port.last for port in rule.ports)
+        )
+        return replace(rule, ports=(*rule.ports, *more))
+
+    return replace(policy, egress=tuple(extend(rule) for rule in policy.egress))
 
 
 # --- policies ---------------------------------------------------------------------------------------------------------

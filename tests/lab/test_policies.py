@@ -99,6 +99,23 @@ def test_the_ways_that_are_open_are_open_from_the_first_moment_and_no_others(lab
     )
 
 
+def test_names_are_known_to_those_who_may_ask(lab: Lab, tmp_path: Any) -> None:
+    """Whoever answers: pods of CoreDNS, or a server that is no pod."""
+    assert get(lab, "front", "http://api:8080", 20) == "api"
+    dns = next(
+        one
+        for one in yaml.safe_load_all((SCENARIO.with_suffix("") / "policies.yaml").read_text())
+        if one["metadata"]["name"] == "dns"
+    )
+    rules = dns["spec"]["egress"]
+    dns["spec"]["egress"] = []
+    apply(lab, tmp_path, yaml.safe_dump(dns))
+    settle(lab, "front", "http://api:8080", "nothing")
+    dns["spec"]["egress"] = rules
+    apply(lab, tmp_path, yaml.safe_dump(dns))
+    settle(lab, "front", "http://api:8080", "api")
+
+
 def test_probes_pass_and_nothing_is_a_problem(lab: Lab) -> None:
     status = lab.status()
     assert all(pod["ready"] for pod in status["clusters"][0]["pods"])

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from knetsim.dataplane.policy.counters import ChainCounter, add_up, parse_counters
 from knetsim.dataplane.policy.drift import compare_table
-from knetsim.dataplane.policy.policies import PodPeer, Policy
+from knetsim.dataplane.policy.policies import PodPeer, Policy, Port
 from knetsim.dataplane.policy.rules import build_chain_name, build_peer_name, build_pods_name, build_policy
 from knetsim.dataplane.policy.selectors import EVERYTHING, Requirement, Selector, build_selector
 from knetsim.dataplane.policy.table import ISOLATED, NOTHING, PolicyTable, build_changes
 from knetsim.errors import ObjectError
-from knetsim.node.policy_objects import PolicyPod, read_pod, read_policy
+from knetsim.node.policy_objects import PolicyPod, build_stand_in, reach_stand_ins, read_pod, read_policy
 from knetsim.node.policy_selection import PolicySelection
 from knetsim.system.nfnetlink import TableContent
 
@@ -105,6 +105,29 @@ def test_named_ports_are_those_of_containers_that_run() -> None:
         {"name": "b", "restartPolicy": "Always", "ports": [{"name": "side", "containerPort": 2, "protocol": "UDP"}]},
     ]
     assert place(obj).ports == (("udp", "side", 2), ("tcp", "http", 80))
+
+
+def test_what_stands_in_for_pods_is_reached_by_their_port() -> None:
+    server = build_stand_in("kube-system/kube-dns", {"k8s-app": "kube-dns"}, "10.1.0.10", {53: 1053})
+    peers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}]
+    rules = [{"to": peers, "ports": [{"port": 53, "protocol": "UDP"}]}, {"to": peers}, {"ports": [{"port": 80}]}]
+    written = read_policy(policy(policyTypes=["Egress"], egress=rules))
+    dns, anything, web = reach_stand_ins(written, [server]).egress or ()
+    assert dns.ports == (Port("udp", 53, 53), Port("udp", name="53"))
+    assert (anything.ports, web.ports) == ((), (Port("tcp", 80, 80),))
+    assert reach_stand_ins(written, []) == written
+    known = PolicySelection()
+    known.put_namespace("kube-system", {"kubernetes.io/metadata.name": "kube-system"})
+    known.put_pod(server.uid, server)
+    known.put_pod("c1", place(pod()))
+    known.put_policy("default/p", reach_stand_ins(written, [server]))
+    table = known.build("c0w1")
+    (everybody,) = (name for name in table.sets if name.startswith("namespaces/"))
+    assert table.sets[everybody].elements == {"10.1.0.10"}
+    assert table.sets["ports/udp/53"].elements == {"10.1.0.10 . 1053"}
+    assert (
+        f"ip daddr @{everybody} ip daddr . udp dport @ports/udp/53 counter accept" in table.chains["egress/default/p"]
+    )
 
 
 # --- selectors --------------------------------------------------------------------------------------------------------

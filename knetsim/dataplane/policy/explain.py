@@ -37,4 +37,4 @@ def explain_port(port: Port) -> str:
 def explain_rule(rule: Rule) -> str:
     """`pods app=web in namespace default; 10.0.0.0/8: 80/tcp, 53/udp`; `everybody: everything`."""
     peers = "; ".join(explain_peer(peer) for peer in rule.peers) if rule.peers is not None else "everybody"
-    return f"{peers}: {', '.join(explain_port(port) for port in rule.ports) or 'everything'}"
+    return f"{peers}: {', '.join(dict.fromkeys(map(explain_port, rule.ports))) or 'everything'}"

@@ -207,6 +207,8 @@ def build_peer_set(peer: PodPeer, addresses: Iterable[str]) -> AddressSet:
 def build_port_set(port: Port, ends: Iterable[tuple[str, int]]) -> AddressSet:
     """The set of the pods that have a port of this name, as (address, number)."""
     comment = f"pods with a {port.protocol.upper()} port {port.name}"
+    if port.name.isdigit():
+        comment = f"what stands in for pods with the {port.protocol.upper()} port {port.name}"
     elements = frozenset(f"{address} . {number}" for address, number in ends)
     return AddressSet(("ipv4_addr", "inet_service"), comment, elements)
 
