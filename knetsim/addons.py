@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from knetsim import names
 from knetsim.api.informer import Informer
 from knetsim.api.objects import Object
 from knetsim.api.store import Store
@@ -23,7 +25,11 @@ from knetsim.node.dns import EMBEDDED_PORT
 from knetsim.node.dns import NAMESPACE as DNS_NAMESPACE
 from knetsim.node.dns import SELECTOR as DNS_SELECTOR
 from knetsim.node.dns import SERVICE as DNS_SERVICE
-from knetsim.node.not_enforced import NotEnforced
+from knetsim.node.ingress import Ingresses, IngressWorker
+from knetsim.node.ingress_nginx import WorkerNginx
+from knetsim.node.ingress_objects import IngressPlaces
+from knetsim.node.load_balancer_pool import Pool
+from knetsim.node.load_balancers import BalancingWorker, LoadBalancers
 from knetsim.node.pod_network import PodNetworkAgents
 from knetsim.node.policy_agent import NetworkPolicies, PolicyWorker
 from knetsim.node.policy_objects import PolicyPod, build_stand_in
@@ -55,6 +61,8 @@ class AddonParts:
     repair: bool
     #: (object, reason, message): a warning Event on an object; returns at once
     tell: Callable[[Object, str, str], None]
+    #: (object, reason, message): an Event that says that all is well; returns at once
+    note: Callable[[Object, str, str], None]
     #: (host, reason, message): a warning Event on the host's Node; returns at once
     tell_host: Callable[[str, str, str], None]
 
@@ -77,7 +85,12 @@ class Addon(Protocol):
 
 def build_addons(parts: AddonParts) -> list[Addon]:
     """The add-ons of one cluster, not started yet."""
-    return [build_policies(parts), NotEnforced(parts.store, parts.tell), build_static_vips(parts)]
+    return [
+        build_policies(parts),
+        build_static_vips(parts),
+        build_load_balancers(parts),
+        build_ingresses(parts),
+    ]
 
 
 def _build_stand_ins(parts: AddonParts) -> list[PolicyPod]:
@@ -127,4 +140,46 @@ def build_names(server: str, parts: AddonParts) -> ClusterNames:
             services=parts.proxies.rules.services,
             slices=parts.proxies.rules.slices,
         ),
+    )
+
+
+def build_ingresses(parts: AddonParts) -> Ingresses:
+    """The ingress controller; any worker may have a port pinned, those of the scenario serve all Ingresses."""
+    spec = parts.spec.ingress
+    workers = [
+        IngressWorker(
+            worker.node_name,
+            worker.address,
+            WorkerNginx(worker.name, worker.place, Path(names.host_directory(worker.name)) / "nginx", parts.supervisor),
+        )
+        for worker in parts.workers
+    ]
+    serving = tuple(worker.node_name for worker in parts.workers if worker.short_name in spec.workers)
+    places = IngressPlaces(frozenset(each.node for each in workers), serving, spec.http_port, spec.https_port)
+    return Ingresses(
+        parts.spec.name,
+        parts.store,
+        workers,
+        places,
+        repair=parts.repair,
+        tell=parts.tell,
+        tell_host=parts.tell_host,
+    )
+
+
+def build_load_balancers(parts: AddonParts) -> LoadBalancers:
+    """Who gives Services of type LoadBalancer their addresses and has workers answer for them."""
+    pool = parts.spec.services.load_balancers
+    workers = [
+        BalancingWorker(worker.name, worker.node_name, worker.place, worker.netlink, worker.defaultIntf().name)
+        for worker in parts.workers
+    ]
+    return LoadBalancers(
+        parts.spec.name,
+        parts.store,
+        parts.nodes,
+        workers,
+        Pool(pool.first, pool.last) if pool is not None else None,
+        tell=parts.tell,
+        note=parts.note,
     )

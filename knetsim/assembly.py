@@ -10,12 +10,13 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar, cast
 
 from knetsim import names
 from knetsim.addons import Addon, AddonParts, build_addons, build_names
 from knetsim.api.etcd import Etcd
-from knetsim.api.events import WARNING, EventRecorder
+from knetsim.api.events import NORMAL, WARNING, EventRecorder
 from knetsim.api.informer import Informer
 from knetsim.api.objects import Object
 from knetsim.api.store import Store
@@ -200,8 +201,6 @@ class ClusterAssembly:
         for addon in self.addons:
             addon.wait_ready()
         self._apply(manifests)
-        for addon in self.addons:
-            addon.wait_ready()  # for what the manifests brought
         self._up(self._names).wait_answered()
 
     def _start_etcd(self) -> None:
@@ -316,6 +315,7 @@ class ClusterAssembly:
             supervisor=self._parts.supervisor,
             repair=self._parts.repair,
             tell=self._tell,
+            note=partial(self._tell, kind=NORMAL),
             tell_host=self._record,
         )
         self._names = build_names(self.dns_server, parts)
@@ -385,10 +385,10 @@ class ClusterAssembly:
         program = daemon.spec.name.partition("/")[2]
         self._record(host, "DaemonEnded", f"{program} ended ({daemon.last_exit}); it is started again")
 
-    def _tell(self, obj: Object, reason: str, message: str) -> None:
+    def _tell(self, obj: Object, reason: str, message: str, kind: str = WARNING) -> None:
         events = self._events
         if events is not None:
-            self._event_queue.put(lambda: events.record(obj, reason, message, type=WARNING))
+            self._event_queue.put(lambda: events.record(obj, reason, message, type=kind))
 
     def _record(self, host: str, reason: str, message: str) -> None:
         events = self._events

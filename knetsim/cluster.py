@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, TypeVar
 
 from knetsim import names
 from knetsim.api.objects import describe, key_of, name_of, namespace_of, uid_of
 from knetsim.assembly import ClusterAssembly, ClusterParts
 from knetsim.dataplane.static_vips import StaticVip
 from knetsim.errors import AlreadyExists, KnetsimError, NotFound, NotReady, UsageError
+from knetsim.node.ingress import Ingresses
+from knetsim.node.ingress_objects import build_pinned
 from knetsim.node.static_vips import StaticVips, build_vip_service, find_address, is_vip
 from knetsim.node.worker import Worker
 from knetsim.system.netns import Namespaces
@@ -23,8 +25,12 @@ from knetsim.system.run import run
 
 POD_DEADLINE = 60.0
 VIP_DEADLINE = 30.0
+INGRESS_DEADLINE = 30.0
 #: a command that a human typed may run as long as it likes
 _COMMAND_DEADLINE = 24 * 3600.0
+
+
+T = TypeVar("T")
 
 
 class Cluster(ClusterAssembly):
@@ -115,7 +121,7 @@ class Cluster(ClusterAssembly):
         fails. Again with the same pods is nothing new; with others it is theirs. UsageError, AlreadyExists (a Service
         has the address), NotFound, NotReady.
         """
-        address, vips = self._read_vip(vip), self._static_vips()
+        address, vips = self._read_vip(vip), self._addon(StaticVips)
         if not pods or isinstance(pods, str):
             raise UsageError("kp_vip_add needs a list of pods", hint=f'{self.name}.kp_vip_add("{vip}", ["c2", "c3"])')
         found = vips.find(address)
@@ -133,7 +139,7 @@ class Cluster(ClusterAssembly):
 
     def kp_vip_del(self, vip: str) -> None:
         """Take away what `kp_vip_add` made. NotFound."""
-        address, vips = self._read_vip(vip), self._static_vips()
+        address, vips = self._read_vip(vip), self._addon(StaticVips)
         found = vips.find(address)
         if found is None or not is_vip(found):
             raise NotFound(f"no VIP {vip} of kp_vip_add", self.name, hint=names.did_you_mean(vip, vips.known()))
@@ -151,8 +157,15 @@ class Cluster(ClusterAssembly):
             raise UsageError(f"{vip} is not in the range of Services, {network}", self.name, hint=hint)
         return address
 
-    def _static_vips(self) -> StaticVips:
-        return self._up(next((addon for addon in self.addons if isinstance(addon, StaticVips)), None))
+    def _addon(self, kind: type[T]) -> T:
+        return self._up(next((addon for addon in self.addons if isinstance(addon, kind)), None))
+
+    def run_ingress(self, name: str, *, worker: Worker, port: int, rules: list[dict[str, str]]) -> None:
+        """Have nginx on a worker send paths to endpoints; `Worker.run_ingress` says more."""
+        self.plane.apply(build_pinned(name, worker.node_name, port, rules))
+        problems = self._addon(Ingresses).wait_seen(self.store.get("Ingress", name), INGRESS_DEADLINE)
+        if problems:
+            raise KnetsimError(f"Ingress {name} is not served as it says", worker.name, problems[0].message)
 
     def start_skupper(self) -> None:
         """The first knetsim's link between clusters; refused in this version."""

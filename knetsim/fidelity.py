@@ -70,6 +70,15 @@ _NAMES = (
     "pods of its own"
 )
 
+_LOAD_BALANCER = (
+    "MetalLB's layer 2 mode: an address of a pool each, one worker answers ARP for it, another takes over; no BGP, no "
+    "address for two Services, and a link that goes down is noticed at once"
+)
+_INGRESS = (
+    "Debian's nginx; what configures it is ours, after ingress-nginx: Services instead of pods as upstreams, few of "
+    "its annotations, no Lua, no admission webhook"
+)
+
 PARTS: tuple[Part, ...] = (
     Part("packets", "Linux kernel", "real", "nothing: every byte crosses the kernel's own data path"),
     Part("underlay", "Linux bridges", "simplified", _UNDERLAY),
@@ -88,7 +97,8 @@ PARTS: tuple[Part, ...] = (
     Part("cluster DNS", "coredns", "real", _COREDNS),
     Part("cluster DNS", "embedded", "embedded", _NAMES),
     Part("NetworkPolicy", "knetsim's", "embedded", _POLICY),
-    Part("ingress", "", "absent", "not yet: an Ingress is taken, and told to be without effect"),
+    Part("load balancer", "ARP", "embedded", _LOAD_BALANCER),
+    Part("ingress", "nginx", "real", _INGRESS),
     Part("Skupper", "", "absent", "not yet: clusters are not linked"),
 )
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from knetsim import names
 from knetsim.dataplane.underlay import HostNode
-from knetsim.errors import KnetsimError, UsageError
+from knetsim.errors import UsageError
 
 
 class WorkerCluster(Protocol):
@@ -38,6 +38,9 @@ class WorkerCluster(Protocol):
 
     def pod_names(self, worker: Worker, namespace: str) -> list[str]:
         """The pods on a worker."""
+
+    def run_ingress(self, name: str, *, worker: Worker, port: int, rules: list[dict[str, str]]) -> None:
+        """Have nginx on a worker send paths to endpoints."""
 
 
 class Worker(HostNode):
@@ -92,9 +95,9 @@ class Worker(HostNode):
         return self.cluster.pod_ip(name, worker=self, namespace=namespace)
 
     def run_ingress(self, name: str, port: int, rules: list[dict[str, str]]) -> None:
-        """The nginx in front of Services; refused in this version, which has no ingress yet."""
-        raise KnetsimError(
-            "run_ingress is not here yet",
-            self.name,
-            "this version has pods and Services, not ingress",
-        )
+        """Have nginx on this worker listen on `port` and send each rule's `path`, a prefix, to its `endpoint`.
+
+        `rules` is `[{"path": "/svc1", "endpoint": "100.64.11.1:8000"}]`. It is written as the Ingress `name`: `kubectl
+        delete ingress NAME` ends it, and again with other rules changes it. UsageError, ObjectError, NotReady.
+        """
+        self.cluster.run_ingress(name, worker=self, port=port, rules=rules)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from knetsim.errors import Problem
-from knetsim.scenario import addressing, naming
+from knetsim.scenario import addressing, naming, outside
 from knetsim.scenario.draft import Draft, cluster_path
 from knetsim.scenario.files import nearest_file
 from knetsim.scenario.spec import ClusterSpec
@@ -50,6 +50,8 @@ _CLUSTER_CHECKS: tuple[tuple[_ClusterCheck, tuple[str, ...]], ...] = (
     (addressing.check_pod_network, ("podNetwork",)),
     (addressing.check_backend, ("podNetwork",)),
     (check_dns, ("dns", "controlPlane")),
+    (outside.check_load_balancers, ("podNetwork", "services", "subnet", "etcd", "workers")),
+    (outside.check_ingress, ("workers", "ingress")),
     (check_proxies, ("workers", "services", "controlPlane")),
 )
 

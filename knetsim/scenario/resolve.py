@@ -19,10 +19,13 @@ from knetsim.scenario.document import Document
 from knetsim.scenario.spec import (
     API_VERSION,
     KIND,
+    NO_POOL,
+    AddressPool,
     ClusterSpec,
     DnsSpec,
     EtcdSpec,
     HostGwBackend,
+    IngressSpec,
     ManifestRef,
     PodNetworkSpec,
     Scenario,
@@ -43,6 +46,7 @@ _ADDRESS_MAX = (1 << 32) - 1
 _POD_RANGE_PREFIX = 16  # both ends of the range begin a /16
 _CLUSTER_PREFIX = 16
 _ETCD_PREFIX = 24
+_POOL_SIZE = 256
 #: holds the members' nine addresses and the control plane's tenth
 ETCD_PREFIX_MAX = 28
 
@@ -92,24 +96,47 @@ def build_cluster(plain: Plain, index: int, underlay: IPv4Network) -> ClusterSpe
     etcd, services = plain.get("etcd") or {}, plain.get("services") or {}
     pod_network = build_pod_network(plain.get("podNetwork") or {})
     cidr = IPv4Network(services.get("cidr", DEFAULT_SERVICE_CIDR))
-    services_spec = ServicesSpec(cidr, services.get("proxy", "emulator"))
+    proxy = services.get("proxy", "emulator")
+    workers = build_workers(plain.get("workers"), pod_network, proxy)
+    etcd_subnet = IPv4Network(etcd["subnet"]) if "subnet" in etcd else default_etcd_subnet(subnet)
+    if "loadBalancers" in services:
+        pool = AddressPool.parse(services["loadBalancers"])
+    else:
+        pool = default_pool(subnet, int(etcd_subnet.broadcast_address) + 1 + len(workers))
     return ClusterSpec(
         name=plain.get("name", f"number {index + 1}"),
         index=index,
         subnet=subnet,
-        workers=build_workers(plain.get("workers"), pod_network, services_spec),
-        etcd=EtcdSpec(
-            int(etcd.get("members", DEFAULT_ETCD_MEMBERS)),
-            IPv4Network(etcd["subnet"]) if "subnet" in etcd else default_etcd_subnet(subnet),
-        ),
+        workers=workers,
+        etcd=EtcdSpec(int(etcd.get("members", DEFAULT_ETCD_MEMBERS)), etcd_subnet),
         pod_network=pod_network,
-        services=services_spec,
+        services=ServicesSpec(cidr, proxy, pool),
         dns=DnsSpec((plain.get("dns") or {}).get("server", "auto")),
+        ingress=build_ingress(plain.get("ingress") or {}, workers),
         control_plane=plain.get("controlPlane", "auto"),
     )
 
 
-def build_workers(plain: Any, network: PodNetworkSpec, services: ServicesSpec) -> tuple[WorkerSpec, ...]:
+def default_pool(subnet: IPv4Network, last_worker: int) -> AddressPool | None:
+    """The end of the cluster's subnet, 254 addresses or a sixteenth of it, as far as no host is there; None when there
+    is no room."""
+    size = min(_POOL_SIZE, subnet.num_addresses // 16)
+    first = max(int(subnet.broadcast_address) - size + 2, last_worker + 1)
+    last = int(subnet.broadcast_address) - 1
+    return AddressPool(IPv4Address(first), IPv4Address(last)) if first <= last else None
+
+
+def build_ingress(plain: Plain, workers: tuple[WorkerSpec, ...]) -> IngressSpec:
+    """Where Ingresses are served: on the first worker, unless the file says on which."""
+    usual = IngressSpec(tuple(worker.name for worker in workers[:1]))
+    return IngressSpec(
+        tuple(name for name in plain.get("workers", usual.workers) if name is not None),
+        int(plain.get("httpPort", usual.http_port)),
+        int(plain.get("httpsPort", usual.https_port)),
+    )
+
+
+def build_workers(plain: Any, network: PodNetworkSpec, proxy: str) -> tuple[WorkerSpec, ...]:
     """`3` makes w1, w2, w3; a list entry takes from the cluster what it leaves out."""
     entries: list[Plain] = []
     if isinstance(plain, list):
@@ -120,7 +147,7 @@ def build_workers(plain: Any, network: PodNetworkSpec, services: ServicesSpec) -
         WorkerSpec(
             name=entry.get("name", ""),
             labels=dict(entry.get("labels") or {}),
-            proxy=entry.get("proxy", services.proxy),
+            proxy=entry.get("proxy", proxy),
             agent=entry.get("agent", network.agent),
             cni=entry.get("cni", network.cni),
         )
@@ -173,6 +200,8 @@ def scenario_to_json(scenario: Scenario) -> Plain:
 
 
 def _to_json(value: Any) -> Any:
+    if value is None or isinstance(value, AddressPool):
+        return str(value or NO_POOL)
     if dataclasses.is_dataclass(value):
         fields = [field for field in dataclasses.fields(value) if not field.metadata.get("derived")]
         return {camel_case(field.name): _to_json(getattr(value, field.name)) for field in fields}

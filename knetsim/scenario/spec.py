@@ -7,6 +7,8 @@ pure methods of `ClusterSpec`. With the defaults, cluster number i (from 0) owns
     10.1.0.10               C0cp          the control plane's host, the tenth of it
     10.1.1.1, 10.1.1.2 …    C0w1, C0w2 …  workers, from the first address after etcd.subnet
 
+    10.1.255.1 … 10.1.255.254             Services of type LoadBalancer
+
 All of them live in one layer 2, so each host has the prefix length of the underlay's network (/8).
 """
 
@@ -82,11 +84,58 @@ class PodNetworkSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressPool:
+    """The addresses from `first` to `last`."""
+
+    first: IPv4Address
+    last: IPv4Address
+
+    @classmethod
+    def parse(cls, text: str) -> AddressPool | None:
+        """`10.1.255.1-10.1.255.254` or a network; None for `none`. ValueError."""
+        if text == NO_POOL:
+            return None
+        first, dash, last = text.partition("-")
+        if not dash:
+            network = IPv4Network(text)
+            return cls(network.network_address, network.broadcast_address)
+        pool = cls(IPv4Address(first.strip()), IPv4Address(last.strip()))
+        if pool.first > pool.last:
+            raise ValueError(f"{pool.first} comes after {pool.last}")
+        return pool
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+    def __contains__(self, address: IPv4Address) -> bool:
+        return self.first <= address <= self.last
+
+    def overlaps(self, first: IPv4Address, last: IPv4Address) -> bool:
+        """Whether it has an address of that range."""
+        return self.first <= last and first <= self.last
+
+
+#: in a scenario: no addresses for load balancers
+NO_POOL = "none"
+
+
+@dataclass(frozen=True, slots=True)
 class ServicesSpec:
-    """Where ClusterIPs come from, and who implements Services unless a worker says otherwise."""
+    """Where ClusterIPs come from, who implements Services unless a worker says otherwise, and what addresses of the
+    underlay Services of type LoadBalancer get (None: none)."""
 
     cidr: IPv4Network
     proxy: str = "emulator"
+    load_balancers: AddressPool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IngressSpec:
+    """The workers on which nginx serves Ingresses, and where it listens there."""
+
+    workers: tuple[str, ...] = ()
+    http_port: int = 80
+    https_port: int = 443
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +158,7 @@ class ClusterSpec:
     pod_network: PodNetworkSpec
     services: ServicesSpec
     dns: DnsSpec = DnsSpec()
+    ingress: IngressSpec = IngressSpec()
 
     def worker(self, name: str) -> WorkerSpec:
         """The worker called `name` (w1), or whose host (C0w1) or Node (c0w1) is; NotFound."""

@@ -21,6 +21,7 @@ from jsonschema.exceptions import ValidationError
 from knetsim.errors import Problem
 from knetsim.names import did_you_mean, nearest_word
 from knetsim.scenario.document import Document, KeyPath
+from knetsim.scenario.spec import AddressPool
 from knetsim.scenario.wording import explain_value, quote
 
 #: what is spoilt, and the problem to tell; None when another finding tells it
@@ -59,6 +60,13 @@ def _is_address(value: object) -> bool:
 @_FORMATS.checks("ipv4-network", raises=ValueError)
 def _is_network(value: object) -> bool:
     return not isinstance(value, str) or ipaddress.IPv4Network(value) is not None
+
+
+@_FORMATS.checks("ipv4-pool", raises=ValueError)
+def _is_pool(value: object) -> bool:
+    if isinstance(value, str):
+        AddressPool.parse(value)
+    return True
 
 
 @functools.cache

@@ -87,6 +87,22 @@ def explain_exit(code: int) -> str:
         return f"signal {-code}"
 
 
+def read_child_titles(pid: int) -> list[str]:
+    """What a process's children call themselves: their command lines, which daemons rewrite to tell their state."""
+    titles = []
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    for child in children:
+        try:
+            text = Path(f"/proc/{child}/cmdline").read_bytes()
+        except OSError:
+            continue  # it has ended
+        titles.append(text.replace(b"\0", b" ").decode(errors="replace").strip())
+    return titles
+
+
 def _end_children(process: subprocess.Popen[bytes]) -> None:
     """End what a daemon that has ended leaves in its session: a worker process of it would hold the port of the next.
 
@@ -155,6 +171,15 @@ class Supervisor:
             if daemon is not None and daemon.process is not None:
                 daemon.backoff = 0.0
                 signal.pidfd_send_signal(daemon.pidfd, signal.SIGTERM)
+
+    def reload(self, name: str) -> bool:
+        """Have a daemon read its configuration again (SIGHUP); False when it is not running."""
+        with self._lock:
+            daemon = self._daemons.get(name)
+            if daemon is None or daemon.process is None:
+                return False
+            signal.pidfd_send_signal(daemon.pidfd, signal.SIGHUP)
+            return True
 
     def get(self, name: str) -> Daemon | None:
         """The daemon of that name, or None."""

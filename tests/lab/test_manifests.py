@@ -88,11 +88,11 @@ def test_all_of_it_is_there_once_the_simulation_is_ready(lab: Lab) -> None:
 
 
 def test_what_has_no_effect_is_said(lab: Lab) -> None:
-    assert "Ingress shop/door" in [problem["object"] for problem in lab.status()["problems"]]
+    assert "Ingress C0/shop/door" in [problem["object"] for problem in lab.status()["problems"]]
 
     def missing() -> str:
         events = get(lab, "events", "--field-selector", "involvedObject.kind=Ingress")["items"]
-        return "" if "NotSimulated" in json.dumps(events) else "no Event on the Ingress"
+        return "" if "ServiceNotFound" in json.dumps(events) else "no Event on the Ingress"
 
     wait_until("the Event", missing, 20)
 
