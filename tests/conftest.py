@@ -11,6 +11,8 @@ from tests.machine import explain_difference, read_machine
 
 # A shell ignores SIGINT for its background jobs, and programs inherit that: no test could interrupt what it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# nohup(1) does the same with SIGHUP
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,7 @@ import pytest
 from knetsim.control_choice import has_kubernetes
 from knetsim.system.programs import find_program
 from tests.lab.kubectl_session import Kubectl, read_session
-from tests.lab.lab import Lab, running
+from tests.lab.lab import CONTROL_PLANE, Lab, running
 
 SESSIONS = sorted((Path(__file__).parent / "kubectl").glob("*.session"))
 #: so many mistakes are enough for one run
@@ -27,6 +27,8 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     program = Path(OTHER_KUBECTL) if request.param == "other" else find_program("kubectl")
     if not has_kubernetes() or program is None:
         pytest.skip("Kubernetes' control plane is not installed")
+    if CONTROL_PLANE == "embedded":
+        pytest.skip("kubectl needs Kubernetes' own control plane")
     with running("default", tmp_path_factory.mktemp("lab")) as lab:
         yield lab, program
 
