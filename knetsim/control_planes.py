@@ -36,7 +36,7 @@ from knetsim.control.kubernetes.flags import (
 from knetsim.control.kubernetes.plane import KubernetesControl
 from knetsim.control.kubernetes.storage import Provisioner
 from knetsim.control_choice import EMBEDDED, KUBERNETES
-from knetsim.errors import AlreadyExists, KnetsimError, StoreUnavailable
+from knetsim.errors import AlreadyExists, KnetsimError, NotFound, ObjectError, StoreUnavailable
 from knetsim.node import metrics_api
 from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.kubelet import Kubelet, KubeletWorker
@@ -139,10 +139,20 @@ class EmbeddedPlane:
                 self.write_pods([obj])
             else:
                 self._store.create(obj)
-        except AlreadyExists:
-            before = self._store.get(obj["kind"], name_of(obj), namespace_of(obj) or None)
+        except (AlreadyExists, ObjectError) as refusal:
+            # a Service that is there has the addresses it asks for: as a new one it would be refused for them
+            before = self._find(obj)
+            if before is None:
+                raise refusal from None
             return "unchanged" if self._store.update(obj) == before else "configured"
         return "created"
+
+    def _find(self, obj: Object) -> Object | None:
+        assert self._store is not None, "start was called"
+        try:
+            return self._store.get(obj["kind"], name_of(obj), namespace_of(obj) or None)
+        except (NotFound, ObjectError):
+            return None
 
     def read(self, obj: Object) -> Object:
         """See Plane."""

@@ -18,10 +18,10 @@ from pathlib import Path
 from knetsim import names
 from knetsim.conformance.results import Results, read_specs
 from knetsim.errors import CommandError, KnetsimError, MissingTool
-from knetsim.system import sandbox
+from knetsim.system import rpc, sandbox
 from knetsim.system.programs import find_program
 from knetsim.system.run import run
-from knetsim.system.state import StateDirectory
+from knetsim.system.state import StateDirectory, find
 from knetsim.system.timed import TimedLine, run_timed
 
 COMMAND = (sys.executable, "-m", "knetsim.cli.main")
@@ -63,8 +63,10 @@ def find_suite_programs() -> SuitePrograms:
     return SuitePrograms(*(path for path in found.values() if path is not None))
 
 
-def build_suite_argv(programs: SuitePrograms, selection: Selection, kubeconfig: str, output: Path) -> list[str]:
-    """Ginkgo's command line, and after `--` the suite's own."""
+def build_suite_argv(
+    programs: SuitePrograms, selection: Selection, kubeconfig: str, output: Path, nodes: int
+) -> list[str]:
+    """Ginkgo's command line, and after `--` the suite's own, for a cluster of so many Nodes."""
     return [
         str(programs.ginkgo),
         f"--procs={selection.processes}",
@@ -81,6 +83,7 @@ def build_suite_argv(programs: SuitePrograms, selection: Selection, kubeconfig: 
         str(programs.suite),
         "--",
         "--provider=skeleton",
+        f"--num-nodes={nodes}",  # only the first of its processes would count them
         f"--kubeconfig={kubeconfig}",
         f"--kubectl-path={programs.kubectl}",
         "--disable-log-dump",  # of machines, by ssh
@@ -102,7 +105,7 @@ def run_suite(
     report = output / "report.json"
     report.unlink(missing_ok=True)
     argv = [*COMMAND, "exec", "--name", simulation, host, "--"]
-    argv += build_suite_argv(programs, selection, kubeconfig, output.absolute())
+    argv += build_suite_argv(programs, selection, kubeconfig, output.absolute(), count_nodes(simulation, cluster))
     started = datetime.now(UTC)
     with (output / "suite.log").open("w") as log:
         listener = _Listener(log.write, tell)
@@ -121,6 +124,12 @@ def run_suite(
         skip=selection.skip,
         specs=tuple(specs),
     )
+
+
+def count_nodes(simulation: str, cluster: str) -> int:
+    """The workers of a cluster in a running simulation. NotFound, StoreUnavailable."""
+    status, _ = rpc.call(find(simulation).control_socket, "status")
+    return sum(len(one["workers"]) for one in status["clusters"] if one["name"] == cluster)
 
 
 class _Listener:

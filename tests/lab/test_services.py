@@ -56,6 +56,8 @@ VIP, NODE_PORT = "100.64.7.7", 30080
 VIP_ASKED: tuple[Question, ...] = (("tcp", VIP, 80), ("udp", VIP, 80))
 BALANCER = "10.1.200.7"
 
+pytestmark = pytest.mark.timeout(900)
+
 
 class Cluster(ServiceLab):
     """A cluster with pods that ask, the Service `web` at VIP, and who decides in it."""
@@ -90,6 +92,14 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             cluster.apply(with_node_port(build_service("web", VIP, "web"), NODE_PORT))
             cluster.wait_ready(f"ask-{node}" for node in WORKERS)
             yield cluster
+
+
+@pytest.fixture(autouse=True)
+def tidied(cluster: Cluster) -> Iterator[None]:
+    """No test finds another one's Services, whose addresses may be its own."""
+    yield
+    for name in cluster.services().keys() - {"web", "kubernetes"}:
+        cluster.delete("Service", name)
 
 
 def test_a_service_follows_its_pods_from_everywhere(cluster: Cluster) -> None:
@@ -146,7 +156,6 @@ def test_external_and_load_balancer_addresses(cluster: Cluster) -> None:
             cluster.settle(OUTSIDE, {"web-c0w1", "web-c0w2"}, ("tcp", ADDRESSES[node], node_port(cluster, "outside")))
     cluster.settle("C0/ask-c0w2", {"web-c0w1", "web-c0w2"}, ("tcp", BALANCER, 80))
     cluster.settle("C0/ask-c0w1", {LOST}, ("tcp", BALANCER, 80))
-    cluster.delete("Service", "outside")
 
 
 def give_address(cluster: Cluster, name: str) -> None:
@@ -190,7 +199,6 @@ def test_clients_stay_with_their_backend(cluster: Cluster) -> None:
     cluster.apply(free)
     for place in cluster.places:
         cluster.settle(place, {f"web-{node}" for node in WORKERS}, *asked)
-    cluster.delete("Service", "sticky")
 
 
 def explain_spread(cluster: Cluster, place: str, asked: tuple[Question, ...]) -> str:
@@ -208,7 +216,6 @@ def test_internal_traffic_stays_on_its_worker(cluster: Cluster) -> None:
         cluster.settle(f"C0/ask-{node}", wanted, *asked)
         # a host's own datagram that is dropped is refused by its kernel: EPERM
         cluster.settle(host, wanted, *(asked if node != "c0w3" else asked[:1]))
-    cluster.delete("Service", "inside")
 
 
 def test_external_traffic_keeps_its_address_and_balancers_learn_where_to_send_it(cluster: Cluster) -> None:
@@ -234,7 +241,6 @@ def test_external_traffic_keeps_its_address_and_balancers_learn_where_to_send_it
         url = f"http://{ADDRESSES[node]}:{check}/healthz"
         found = cluster.lab.exec(OUTSIDE, "curl", "-s", "-o", "/dev/null", "-w", written, url).stdout
         assert found == wanted, node
-    cluster.delete("Service", "local")
 
 
 def test_connections_are_spread_evenly_and_counted(cluster: Cluster) -> None:
@@ -306,7 +312,7 @@ def test_a_deployment_is_scaled_and_updated_under_load(cluster: Cluster) -> None
         settle_deployment(cluster, asked)
         failures = finish()
     assert failures.failed == []
-    cluster.kubectl("delete deployment/rolled service/rolled")
+    cluster.kubectl("delete deployment/rolled")
 
 
 def build_deployment(replicas: int, version: int = 1) -> dict[str, object]:

@@ -95,7 +95,7 @@ def test_an_error_is_one_line(text: str, line: str) -> None:
 
 def test_the_suites_command_line() -> None:
     programs = SuitePrograms(Path("/t/ginkgo"), Path("/t/e2e.test"), Path("/t/kubectl"))
-    argv = build_suite_argv(programs, Selection(("a", "b"), ("c",), 3), "/admin.conf", Path("/out"))
+    argv = build_suite_argv(programs, Selection(("a", "b"), ("c",), 3), "/admin.conf", Path("/out"), 4)
     own, suites = argv[: argv.index("--")], argv[argv.index("--") + 1 :]
     assert own[0] == "/t/ginkgo"
     assert own[-1] == "/t/e2e.test"
@@ -108,7 +108,9 @@ def test_the_suites_command_line() -> None:
         "--keep-going",
         "--flake-attempts=2",
     } <= set(own)
-    assert {"--kubeconfig=/admin.conf", "--kubectl-path=/t/kubectl", "--provider=skeleton"} <= set(suites)
+    assert {"--kubeconfig=/admin.conf", "--kubectl-path=/t/kubectl", "--provider=skeleton", "--num-nodes=4"} <= set(
+        suites
+    )
 
 
 def test_each_spec_is_told_when_it_ends() -> None:
