@@ -187,6 +187,14 @@ def create_netns(name: str, hostname: str) -> Namespaces:
         return Namespaces.of_thread(name, ("net", "uts"))
 
 
+def create_uts(hostname: str) -> int:
+    """A new UTS namespace, in which a machine is called `hostname`, held by the descriptor that is returned."""
+    with _home_afterwards(("uts",)):
+        linux.unshare(linux.CLONE_NEWUTS)
+        socket.sethostname(hostname)
+        return os.open("/proc/thread-self/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
+
+
 def create_ipc() -> int:
     """A new IPC namespace (System V's shared memory, queues of messages), held by the descriptor that is returned."""
     with _home_afterwards(("ipc",)):

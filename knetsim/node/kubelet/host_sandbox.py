@@ -1,6 +1,8 @@
-"""The place of a pod with `hostNetwork: true`: its worker's network and host name.
+"""The place of a pod with `hostNetwork: true`: its worker's network, and its Node's name for a host name.
 
-There is nothing to make, to wire or to tear down; the pod has its worker's address, and its ports are the worker's.
+Reality: it has its machine's host name, which is the Node's too. A worker's is that of the Mininet host (`C0w1`), so
+such a pod has a UTS namespace of its own. Else there is nothing to make, to wire or to tear down; the pod has its
+worker's address, and its ports are the worker's.
 How it differs: a command that outlives its pod is not ended with it, since nothing tells it from the worker's own.
 """
 
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from knetsim.dataplane.pod import Wired
 from knetsim.node.kubelet.sandbox import PodSandbox
-from knetsim.system.netns import Namespaces, entered
+from knetsim.system.netns import Namespaces, create_uts, entered
 
 
 class HostSandbox(PodSandbox):
@@ -20,8 +22,8 @@ class HostSandbox(PodSandbox):
     def open(self) -> None:
         """Know the worker's address as the pod's own."""
         with self._lock:
-            self._own = Namespaces(self.netns_name)
             self.hostname = self.worker.node
+            self._own = self._own or Namespaces(self.netns_name, uts=create_uts(self.hostname))
             self.wired = Wired(self.worker.address, "", "", "", 0)
 
     def adopt(self) -> bool:

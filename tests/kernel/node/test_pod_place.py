@@ -39,7 +39,7 @@ def test_a_pod_on_its_workers_network(lab: Lab) -> None:
     log = lab.wait_log("end\n")
     assert log.startswith("# Kubernetes-managed hosts file (host network).\n")
     assert "eth0" not in log
-    assert log.endswith("c0w1\nC0w1\nend\n")
+    assert log.endswith("c0w1\nc0w1\nend\n"), "its Node's name"
     status = lab.wait(lambda status: status.get("phase") == "Running")["status"]
     assert status["podIP"] == status["hostIP"] == "10.1.1.1"
     assert published(lab) == []
