@@ -59,7 +59,9 @@ _EMULATOR = (
 )
 _POLICY = (
     "the whole API in nftables, by one process for all workers; what the API leaves open: a policy counts for "
-    "connections that exist too, other nodes and pods with hostNetwork are meant by ipBlock alone, IPv4 is judged"
+    "connections that exist too, other nodes and pods with hostNetwork are meant by ipBlock alone. IPv4 is judged, as "
+    "the pod network is: link-local IPv6 between pods of one worker is not; without br_netfilter they are not at all, "
+    "which the status tells"
 )
 _COREDNS = (
     "deployed as kubeadm does, asked each second whether it is ready; built without plugins for clouds, tracing and "
