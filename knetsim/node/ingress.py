@@ -125,13 +125,14 @@ class Ingresses:
         self._loop.start()
 
     def wait_ready(self) -> None:
-        """Wait until every Ingress that is known by now is served, or told why not; NotReady."""
+        """Wait until every Ingress that is known by now is served, or it is known why none is: the rest of the cluster
+        does without nginx. NotReady."""
         for informer in (self._ingresses, self._classes):
             informer.wait_synced(LIST_DEADLINE)
         classes = self._classes.items()
         for ingress in self._store.list("Ingress").items:
             if is_ours(ingress, classes):
-                self.wait_seen(ingress, LIST_DEADLINE)
+                self._wait(ingress, LIST_DEADLINE, or_error=True)
 
     def problems(self) -> list[tuple[str, str]]:
         """What is wrong with Ingresses, and with nginx."""
@@ -153,16 +154,20 @@ class Ingresses:
 
     def wait_seen(self, ingress: Object, timeout: float) -> list[Problem]:
         """Wait until the Ingress, as it is given here, is served; what of it is not. NotReady."""
+        self._wait(ingress, timeout)
+        with self._progress:
+            return [each for each in self._problems if each.key == key_of(ingress)]
+
+    def _wait(self, ingress: Object, timeout: float, *, or_error: bool = False) -> None:
         key, wanted = key_of(ingress), _version(ingress)
 
         def is_seen() -> bool:
             uid, generation = self._seen.get(key, ("", 0))
-            return uid == wanted[0] and generation >= wanted[1]
+            return (uid == wanted[0] and generation >= wanted[1]) or (or_error and bool(self._error))
 
         with self._progress:
             if not self._progress.wait_for(is_seen, timeout):
                 raise NotReady(f"Ingress {key} is not served after {timeout:g} s", self._cluster, self._error)
-            return [each for each in self._problems if each.key == key]
 
     # --- changes
 

@@ -430,3 +430,22 @@ def test_a_foreign_class_is_nobodys_business_here(door: Door) -> None:
     assert door.ask("/ours") == "200 web /ours http"
     assert door.ask("/theirs") == "404"
     assert not (door.store.get("Ingress", "theirs").get("status") or {}).get("loadBalancer")
+
+
+def test_a_port_that_is_taken_holds_up_the_start_of_nothing(door: Door) -> None:
+    door.serve("web")
+    with netns_socket(door.lab.w1.place, socket.AF_INET, socket.SOCK_STREAM) as taken:
+        taken.bind(("0.0.0.0", HTTP))
+        taken.listen()
+        ingress = {
+            "kind": "Ingress",
+            "apiVersion": "networking.k8s.io/v1",
+            "metadata": {"name": "ing"},
+            "spec": {"defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}},
+        }
+        written = door.store.create(ingress)
+        door.agent.wait_ready()
+        (problem,) = door.agent.problems()
+        assert "bind() to 0.0.0.0:8001 failed" in problem[1]
+    assert door.agent.wait_seen(written, 2 * SECONDS) == []
+    assert door.ask("/") == "200 web / http"
