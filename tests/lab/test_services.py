@@ -5,14 +5,16 @@ Whoever serves a worker, and whoever decides, the same questions get the same an
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from knetsim.status import ClusterServices
 from knetsim.system.programs import find_program
 from knetsim.system.wait import wait_until
-from tests.lab.lab import Lab, running
+from tests.lab.lab import Lab, knetsim, running
 from tests.lab.service_lab import (
     HOLDER,
     LOST,
@@ -26,6 +28,7 @@ from tests.lab.service_lab import (
     who,
     with_node_port,
 )
+from tests.status_shape import explain_mismatch
 
 SCENARIO = """\
 apiVersion: knetsim.io/v1
@@ -395,6 +398,18 @@ def test_the_status_tells_what_selects_nothing_and_nothing_else(cluster: Cluster
     cluster.delete("Service", "astray")
     wait_until("the status", lambda: str(find_problems(cluster) or ""), SECONDS)
     assert [one["proxy"] for one in cluster.lab.status()["clusters"][0]["workers"]] == list(cluster.proxies.values())
+
+
+def test_the_command_shows_services_as_documented(cluster: Cluster) -> None:
+    cluster.serve("web", ("c0w1",))
+    words = ("status", "services", "--name", cluster.lab.name)
+    wait_until("the backend", lambda: "" if find_state(cluster, "web-c0w1") == "ready" else "not yet", SECONDS)
+    found = json.loads(knetsim(*words, "-o", "json").stdout)
+    assert [line for one in found for line in explain_mismatch(one, ClusterServices)] == []
+    assert found[0]["uncounted"] == [f"C0{node[2:]}" for node in WORKERS if cluster.proxies[node] == KUBE_PROXY]
+    line = next(line for line in knetsim(*words).stdout.splitlines() if line.startswith("web "))
+    assert line.split()[1:3] == ["NodePort", "80/tcp"]
+    assert "web-c0w1" in line
 
 
 def find_problems(cluster: Cluster) -> set[tuple[str, str]]:
