@@ -5,7 +5,6 @@ What differs from what kubeadm gives them, and why:
 - no leader election: there is one of each, and nobody to wait for at the start.
 - far higher limits on requests a second, and more workers where many objects are made at once: 300 pods are bound in a
   second instead of fourteen.
-- a garbage collector that runs more often (GOGC=50): a fifth less memory.
 - no allocation of pod subnets: flannel's leases are the subnets, and each Node says its own.
 """
 
@@ -31,7 +30,8 @@ SECURE_PORT, CONTROLLERS_PORT, SCHEDULER_PORT = 6443, 10257, 10259
 KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 #: the API server, when it passes a request on to an extension server
 FRONT_PROXY_CLIENT = "front-proxy-client"
-ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "GOGC": "50"}
+#: Go's own pace of collecting garbage: GOGC=50 saves 60 MB a cluster, and costs a start a second on two cores
+ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 _QPS, _BURST = 500, 1000
 _SYNCS = 20
