@@ -151,8 +151,8 @@ def test_the_agent_follows_objects_and_mends_what_was_changed(lab: ServicesLab, 
         marker = build_vip_service(VIP, ["c2", "c3"], [])
         store.create(marker)
         write_pod(store, "c2", "11.15.64.2")
-        agent.wait_ready()
-        assert agent.problems() == [("Service C0/default/vip-100-64-10-1", "no pod 'c3'")]
+        wanting = [("Service C0/default/vip-100-64-10-1", "no pod 'c3'")]
+        wait_until("what is missing", lambda: "" if agent.problems() == wanting else str(agent.problems()), SECONDS)
         write_pod(store, "c3", "11.15.80.2")
         wanted = StaticVip(VIP, (IPv4Address("11.15.64.2"), IPv4Address("11.15.80.2")))
         agent.wait_applied(lambda vips: list(vips) == [wanted], "the VIP", SECONDS)
