@@ -1,11 +1,13 @@
 """Services of whole simulations: the emulator, the real kube-proxy, both in one cluster, and both control planes.
 
 Whoever serves a worker, and whoever decides, the same questions get the same answers: every test asks from every place.
+KNETSIM_TEST_ALL=1 adds clusters with only one of the two proxies to the one that has both.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 
@@ -81,7 +83,7 @@ class Cluster(ServiceLab):
         return next(pod["ip"] for pod in self.pods() if pod["name"] == name)
 
 
-@pytest.fixture(scope="module", params=CLUSTERS)
+@pytest.fixture(scope="module", params=CLUSTERS if os.environ.get("KNETSIM_TEST_ALL") else ("mixed", "embedded"))
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     *proxies, control_plane = CLUSTERS[request.param]
     needed = ["kube-apiserver"] * (control_plane == "kubernetes") + ["kube-proxy"] * (KUBE_PROXY in proxies)
