@@ -4,6 +4,7 @@
     commands.py      pure: changes of a table as requests, each with nft's command for it
     expressions.py   pure: what rules consist of;   wire.py   pure: bytes
     transactions.py  `Transactions`: one socket in one namespace, all of the requests or none
+    questions.py     `Questions`: one socket in one namespace that asks (system/conntrack.py, too)
     ruleset.py       `Ruleset`: what a table has, without putting it into words
 
 The text stays the one source: what is put in by messages is what nft puts in for the text, byte for byte

@@ -6,9 +6,6 @@ A table of 1 000 Services is read in 50 ms, an eighth of what nft takes to list 
 from __future__ import annotations
 
 import errno
-import os
-import socket
-import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,15 +13,10 @@ from typing import Self
 
 from knetsim.errors import KernelError
 from knetsim.system.netlink import decode, wire
-from knetsim.system.netlink.connection import messages, read_refusal
-from knetsim.system.netns import Namespaces, netns_socket
+from knetsim.system.netns import Namespaces
 from knetsim.system.nfnetlink import wire as nf
 from knetsim.system.nfnetlink.language import read_key
-
-_ANSWER_SECONDS = 30
-_RECEIVE_BYTES = 64 << 10
-_SEQUENCE = struct.Struct("=I")
-_HEADER = 4  # nfgenmsg
+from knetsim.system.nfnetlink.questions import Questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +34,7 @@ class Ruleset:
 
     def __init__(self, place: Namespaces) -> None:
         self._name = place.name
-        self._socket = netns_socket(place, socket.AF_NETLINK, socket.SOCK_RAW, nf.NETLINK_NETFILTER)
-        self._socket.settimeout(_ANSWER_SECONDS)
-        self._sequence = 0
+        self._questions = Questions(place)
 
     def __enter__(self) -> Self:
         return self
@@ -54,13 +44,13 @@ class Ruleset:
 
     def close(self) -> None:
         """Let go of the socket. Twice is once."""
-        self._socket.close()
+        self._questions.close()
 
     def generation(self) -> int:
         """How many transactions the namespace has seen, whoever made them; each that changes something adds one."""
         for found in self._ask("the generation of the ruleset", nf.GETGEN, 0):
             return _number(found[nf.GEN_ID])
-        raise self._error("nft: the generation of the ruleset", errno.EBADMSG)
+        raise KernelError("nft: the generation of the ruleset", errno.EBADMSG, "no answer has it", where=self._name)
 
     def table_handle(self, table: str) -> int | None:
         """What tells a table from one that was made in its place; None when there is none."""
@@ -110,29 +100,8 @@ class Ruleset:
         self, what: str, kind: int, flags: int, *attributes: bytes, fine: int = 0
     ) -> Iterator[dict[int, memoryview]]:
         """The attributes of each message that answers; of a dump all, else the one there is."""
-        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        data = bytearray(nf.message(kind, flags, *attributes))
-        _SEQUENCE.pack_into(data, 8, self._sequence)
-        self._socket.send(data)
-        while True:
-            try:
-                received = memoryview(self._socket.recv(_RECEIVE_BYTES))
-            except TimeoutError as error:
-                raise self._error(f"nft {what}", errno.EAGAIN) from error
-            for reply in messages(received):
-                if reply.sequence != self._sequence:
-                    continue
-                if reply.kind in (wire.NLMSG_ERROR, wire.NLMSG_DONE):
-                    number, why = read_refusal(reply)
-                    if number not in (0, fine):
-                        raise KernelError(f"nft {what}", number, why, where=self._name)
-                    return
-                yield dict(decode.attributes(reply.body, _HEADER))
-                if not flags & wire.NLM_F_DUMP:
-                    return
-
-    def _error(self, what: str, number: int) -> KernelError:
-        return KernelError(what, number, os.strerror(number), where=self._name)
+        answers = self._questions.ask(f"nft {what}", kind, flags, *attributes, fine=fine)
+        return (dict(decode.attributes(body)) for body in answers)
 
 
 def _text(value: memoryview) -> str:

@@ -15,7 +15,7 @@ from knetsim.system.netlink import wire
 NETLINK_NETFILTER = 12
 BATCH_BEGIN, BATCH_END = 16, 17
 BATCH_GENID = 1
-SUBSYSTEM_NFTABLES = 10
+SUBSYSTEM_CONNTRACK, SUBSYSTEM_NFTABLES = 1, 10
 NEWCHAIN, DELCHAIN, NEWRULE, DELRULE = 3, 5, 6, 8
 NEWSET, DELSET, NEWSETELEM, DELSETELEM = 9, 11, 12, 14
 GETTABLE, GETCHAIN, GETRULE, GETSET, GETSETELEM, GETGEN = 1, 4, 7, 10, 13, 16
@@ -38,6 +38,7 @@ VERDICTS = {"drop": 0, "accept": 1, "jump": -3, "goto": -4, "return": -5}
 
 _NESTED = 0x8000
 _NFGENMSG = struct.Struct("=BBH")
+HEADER_SIZE = _NFGENMSG.size  # what precedes the attributes
 _BIG_U32 = struct.Struct(">I")
 _BIG_U64 = struct.Struct(">Q")
 _IPV4 = 2
@@ -59,9 +60,9 @@ def _for_nftables() -> bytes:
     return bytes((0, 0)) + _RESOURCE.pack(SUBSYSTEM_NFTABLES)
 
 
-def message(kind: int, flags: int, *attributes: bytes) -> bytes:
+def message(kind: int, flags: int, *attributes: bytes, subsystem: int = SUBSYSTEM_NFTABLES) -> bytes:
     """One message of the family ip."""
-    return wire.message(SUBSYSTEM_NFTABLES << 8 | kind, flags, _NFGENMSG.pack(_IPV4, 0, 0), *attributes)
+    return wire.message(subsystem << 8 | kind, flags, _NFGENMSG.pack(_IPV4, 0, 0), *attributes)
 
 
 def number(kind: int, value: int) -> bytes:
