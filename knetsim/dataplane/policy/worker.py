@@ -15,15 +15,15 @@ costs 0.1 ms, and kept open for hundreds of workers it would use up descriptors 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 from knetsim.dataplane.policy.drift import compare_table, list_sets
 from knetsim.dataplane.policy.messages import encode_changes, encode_deletion
 from knetsim.dataplane.policy.table import NOTHING, TABLE, PolicyTable, build_changes, build_whole, find_retired
 from knetsim.errors import KnetsimError
-from knetsim.system.netlink.wire import Request
 from knetsim.system.netns import Namespaces
-from knetsim.system.nfnetlink import Ruleset, Transactions, UnknownForm, next_generation
+from knetsim.system.nfnetlink import OwnTable, UnknownForm
 from knetsim.system.nft import Nft
 
 #: seconds until retired chains are deleted, many at once
@@ -36,19 +36,19 @@ class WorkerPolicies:
     def __init__(self, namespaces: Namespaces, clock: Callable[[], float] = time.monotonic) -> None:
         self.namespaces = namespaces
         self._clock = clock
-        self._kernel = Transactions(namespaces)
-        self._ruleset = Ruleset(namespaces)
+        self._table = OwnTable(namespaces, TABLE)
         self._applied = NOTHING
         self._retired: dict[str, float] = {}
         self._whole = False  # whether the next transaction makes the whole table
-        self._seen: int | None = None  # the ruleset's generation after our last change; None: somebody else's came in
-        self._handle: int | None = None  # the kernel's number of the table that we made
-        self.transactions = 0
 
     def close(self) -> None:
         """Let go of sockets; the rules stay. Twice is once."""
-        self._kernel.close()
-        self._ruleset.close()
+        self._table.close()
+
+    @property
+    def transactions(self) -> int:
+        """How many there were."""
+        return self._table.transactions
 
     @property
     def applied(self) -> PolicyTable:
@@ -78,26 +78,17 @@ class WorkerPolicies:
         """
         if self._whole:
             return ""
-        now = self._ruleset.generation()
-        if now == self._seen:
-            return ""
-        drift, handle = "", self._ruleset.table_handle(TABLE)
-        if handle != self._handle:
-            drift = "the table is gone" if self._applied else "a table is there that holds no policy"
-        elif thorough:
-            if self._applied:
-                found = self._ruleset.read(TABLE, list_sets(self._applied))
-                if self._ruleset.generation() != now:
-                    return ""  # it was changed meanwhile: the next time will tell
-                drift = compare_table(found, self._applied, self._retired)
-            self._seen = now
+        if self._applied:
+            compare = partial(compare_table, wanted=self._applied, retired=self._retired)
+            drift = self._table.find_drift(list_sets(self._applied), compare, thorough=thorough)
+        elif drift := self._table.find_drift((), None):
+            drift = "a table is there that holds no policy"
         self._whole = bool(drift)
         return drift
 
     def _apply_all(self, desired: PolicyTable) -> None:
         if desired or self._applied or self._whole:
-            self._change_by_text(build_whole(desired))
-            self._handle = self._ruleset.table_handle(TABLE)
+            self._table.make(self._run, build_whole(desired))
         self._applied, self._retired, self._whole = desired, {}, False
 
     def _apply_changes(self, desired: PolicyTable) -> None:
@@ -105,34 +96,17 @@ class WorkerPolicies:
         try:
             requests = encode_changes(before, desired)
         except UnknownForm:
-            self._change_by_text(build_changes(before, desired))
+            self._table.change(self._run, build_changes(before, desired))
         else:
-            self._commit(requests)
+            self._table.commit(requests)
         self._applied = desired
         self._retired |= dict.fromkeys(find_retired(before, desired), now)
         for chain in desired.chains:
             self._retired.pop(chain, None)
         if self._retired and max(self._retired.values()) <= now - RETIRED_SECONDS:
-            self._commit(encode_deletion(self._retired))
+            self._table.commit(encode_deletion(self._retired))
             self._retired = {}
 
-    def _commit(self, requests: Sequence[Request]) -> None:
-        """In one transaction, and know whether the ruleset's generation went on by that alone."""
-        if not requests:
-            return
-        if self._seen is not None and self._kernel.commit(requests, self._seen):
-            self._seen = next_generation(self._seen)
-        else:
-            self._seen = None  # somebody else's came in between
-            self._kernel.commit(requests)
-        self.transactions += 1
-
-    def _change_by_text(self, text: str) -> None:
-        if not text:
-            return
-        before = self._ruleset.generation()
+    def _run(self, text: str) -> None:
         with Nft(self.namespaces) as nft:
             nft.apply(text)
-        after = self._ruleset.generation()
-        self._seen = after if before == self._seen and after == next_generation(before) else None
-        self.transactions += 1

@@ -11,7 +11,8 @@ element that led to it for a moment, and refuse (kube-proxy waits likewise).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from knetsim.dataplane.services.drift import compare_table
 from knetsim.dataplane.services.ports import ServicePlace, ServicePort
@@ -19,7 +20,6 @@ from knetsim.dataplane.services.stale import find_stale
 from knetsim.dataplane.services.table import (
     KEYS,
     TABLE,
-    Difference,
     Rules,
     build_changes,
     build_difference,
@@ -29,9 +29,8 @@ from knetsim.dataplane.services.table import (
 )
 from knetsim.errors import KnetsimError
 from knetsim.system.conntrack import Conntrack
-from knetsim.system.netlink.wire import Request
 from knetsim.system.netns import Namespaces
-from knetsim.system.nfnetlink import Ruleset, Transactions, UnknownForm, next_generation
+from knetsim.system.nfnetlink import OwnTable, UnknownForm
 from knetsim.system.nft import Nft
 
 #: seconds until retired chains are deleted, many at once
@@ -48,22 +47,22 @@ class WorkerServices:
         self.place = place
         self._clock = clock
         self._nft = Nft(namespaces)
-        self._kernel = Transactions(namespaces)
-        self._ruleset = Ruleset(namespaces)
+        self._table = OwnTable(namespaces, TABLE)
         self._conntrack = Conntrack(namespaces)
         self._applied: dict[str, Rules] = {}
         self._retired: dict[str, float] = {}
         self._whole = True  # the next transaction makes the whole table
-        self._seen: int | None = None  # the ruleset's generation after our last change; None: somebody else's came in
-        self._handle: int | None = None  # the kernel's number of the table that we made
-        self.transactions = 0
 
     def close(self) -> None:
         """Let go of sockets; the rules stay, as kube-proxy's do. Twice is once."""
         self._nft.close()
-        self._kernel.close()
-        self._ruleset.close()
+        self._table.close()
         self._conntrack.close()
+
+    @property
+    def transactions(self) -> int:
+        """How many there were."""
+        return self._table.transactions
 
     @property
     def nft(self) -> Nft:
@@ -104,34 +103,24 @@ class WorkerServices:
         """
         if self._whole:
             return ""
-        now = self._ruleset.generation()
-        if now == self._seen:
-            return ""
-        drift = ""
-        if self._ruleset.table_handle(TABLE) != self._handle:
-            drift = "the table is gone"
-        elif thorough:
-            found = self._ruleset.read(TABLE, KEYS)
-            if self._ruleset.generation() != now:
-                return ""  # it was changed meanwhile: the next time will tell
-            drift = compare_table(found, self.place, self._applied.values(), self._retired)
-            self._seen = now
+        compare = partial(compare_table, place=self.place, services=self._applied.values(), retired=self._retired)
+        drift = self._table.find_drift(KEYS, compare, thorough=thorough)
         self._whole = bool(drift)
         return drift
 
     def _apply_all(self, desired: Mapping[str, Rules]) -> None:
-        before = self._ruleset.generation()
-        self._nft.apply(build_table(self.place, desired.values()))
-        after = self._ruleset.generation()
-        self._seen = after if after == next_generation(before) else None
-        self._handle = self._ruleset.table_handle(TABLE)
+        self._table.make(self._nft.apply, build_table(self.place, desired.values()))
         self._applied, self._retired, self._whole = dict(desired), {}, False
-        self.transactions += 1
 
     def _apply_changes(self, desired: Mapping[str, Rules], changed: Iterable[str]) -> None:
         keys = [key for key in changed if self._applied.get(key) is not desired.get(key)]
         differences = [build_difference(self._applied.get(key), desired.get(key)) for key in keys]
-        self._change(differences)
+        try:
+            requests = encode_changes(differences)
+        except UnknownForm:
+            self._table.change(self._nft.apply, build_changes(differences))
+        else:
+            self._table.commit(requests)
         for key in keys:
             if key in desired:
                 self._applied[key] = desired[key]
@@ -147,32 +136,6 @@ class WorkerServices:
         now = self._clock()
         if self._retired and min(self._retired.values()) <= now - RETIRED_SECONDS:
             old = [chain for chain, since in self._retired.items() if since <= now - _OLD_ENOUGH]
-            self._commit(encode_deletion(old))
+            self._table.commit(encode_deletion(old))
             for chain in old:
                 del self._retired[chain]
-
-    def _change(self, differences: Sequence[Difference]) -> None:
-        try:
-            requests = encode_changes(differences)
-        except UnknownForm:
-            self._change_by_text(build_changes(differences))
-        else:
-            self._commit(requests)
-
-    def _commit(self, requests: Sequence[Request]) -> None:
-        """In one transaction, and know whether the ruleset's generation went on by that alone."""
-        if not requests:
-            return
-        if self._seen is not None and self._kernel.commit(requests, self._seen):
-            self._seen = next_generation(self._seen)
-        else:
-            self._seen = None  # somebody else's came in between
-            self._kernel.commit(requests)
-        self.transactions += 1
-
-    def _change_by_text(self, text: str) -> None:
-        before = self._ruleset.generation()
-        self._nft.apply(text)
-        after = self._ruleset.generation()
-        self._seen = after if before == self._seen and after == next_generation(before) else None
-        self.transactions += 1

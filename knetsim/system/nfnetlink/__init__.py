@@ -6,6 +6,7 @@
     transactions.py  `Transactions`: one socket in one namespace, all of the requests or none
     questions.py     `Questions`: one socket in one namespace that asks (system/conntrack.py, too)
     ruleset.py       `Ruleset`: what a table has, without putting it into words
+    own_table.py     `OwnTable`: changes of one table, and whether somebody else has changed it
 
 The text stays the one source: what is put in by messages is what nft puts in for the text, byte for byte
 (tests/kernel/test_nfnetlink.py). To see what is said: `nft --debug=netlink,mnl`, `nft monitor`, `strace -e sendto`.
@@ -15,7 +16,8 @@ Cost: a Service with two backends is 11 messages, encoded once for all workers; 
 from __future__ import annotations
 
 from knetsim.system.nfnetlink.language import UnknownForm
+from knetsim.system.nfnetlink.own_table import OwnTable
 from knetsim.system.nfnetlink.ruleset import Ruleset, TableContent
 from knetsim.system.nfnetlink.transactions import Transactions, next_generation
 
-__all__ = ["Ruleset", "TableContent", "Transactions", "UnknownForm", "next_generation"]
+__all__ = ["OwnTable", "Ruleset", "TableContent", "Transactions", "UnknownForm", "next_generation"]
