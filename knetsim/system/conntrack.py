@@ -19,7 +19,8 @@ from knetsim.system.nfnetlink.wire import SUBSYSTEM_CONNTRACK
 
 UDP = socket.IPPROTO_UDP
 
-_GET, _DELETE = 1, 2
+_GET, _DELETE, _GET_STATS = 1, 2, 5
+_STATS_ENTRIES = 1
 _TUPLE_ORIGINAL, _TUPLE_REPLY = 1, 2
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _IP_SOURCE, _IP_DESTINATION = 1, 2
@@ -61,6 +62,8 @@ class Conntrack:
 
     def read(self, protocol: int = UDP) -> list[Flow]:
         """The connections of a protocol, those of which both directions have an address and a port."""
+        if not self._count():
+            return []
         found = map(_read_flow, self._questions.ask("conntrack -L", _GET, wire.NLM_F_DUMP))
         return [flow for flow in found if flow is not None and flow.protocol == protocol]
 
@@ -69,6 +72,13 @@ class Conntrack:
         for flow in flows:
             only = wire.attribute(_TUPLE_ORIGINAL | _NESTED, flow.original)
             list(self._questions.ask("conntrack -D", _DELETE, wire.NLM_F_ACK, only, fine=errno.ENOENT))
+
+    def _count(self) -> int:
+        """How many there are, of all protocols. To list them, the kernel walks through one table of all namespaces,
+        which takes 15 ms on a machine with its usual 262 144 buckets; the number it has at hand."""
+        for answer in self._questions.ask("conntrack -C", _GET_STATS, 0):
+            return int.from_bytes(dict(decode.attributes(answer))[_STATS_ENTRIES], "big")
+        return 0
 
 
 def _read_flow(body: memoryview) -> Flow | None:
