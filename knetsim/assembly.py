@@ -10,18 +10,17 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol, TypeVar, cast
 
 from knetsim import names
 from knetsim.addons import Addon, AddonParts, build_addons, build_names
 from knetsim.api.etcd import Etcd
-from knetsim.api.events import NORMAL, WARNING, EventRecorder
 from knetsim.api.informer import Informer
-from knetsim.api.objects import Object
 from knetsim.api.store import Store
 from knetsim.cluster_dns import ClusterNames, choose_dns
+from knetsim.cluster_events import ClusterEvents
 from knetsim.cluster_hosts import build_cluster_hosts
+from knetsim.cluster_network import NetworkParts, build_network, build_proxies
 from knetsim.control_choice import KUBERNETES, choose_control_plane
 from knetsim.control_planes import EmbeddedPlane, KubernetesParts, KubernetesPlane, Plane
 from knetsim.dataplane.underlay import BridgeSwitch, Underlay
@@ -30,31 +29,15 @@ from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.etcd import CLIENT_PORT, EtcdMember, client_url, read_health
 from knetsim.node.images import Images
 from knetsim.node.kubelet import Kubelet, KubeletWorker
-from knetsim.node.kubelet.events import EventQueue
-from knetsim.node.pod_network import (
-    NATIVE,
-    PodNetworkAgents,
-    WorkerNetwork,
-    build_config,
-    choose_parts,
-    explain_choice,
-    find_programs,
-)
-from knetsim.node.service_proxy import (
-    EMULATOR,
-    KUBE_PROXY,
-    KubeProxyParts,
-    ServiceNetworks,
-    ServiceProxies,
-    build_proxied_host,
-)
+from knetsim.node.pod_network import PodNetworkAgents, WorkerNetwork, explain_choice
+from knetsim.node.service_proxy import ServiceProxies
 from knetsim.node.worker import Worker, WorkerCluster
 from knetsim.rollout import wait_rolled_out, write_manifests
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
 from knetsim.status import ControlPlaneProblem, DaemonState
 from knetsim.system.cgroup import Cgroups
 from knetsim.system.daemon import Daemon, Supervisor
-from knetsim.system.programs import find_program, require_program
+from knetsim.system.programs import require_program
 from knetsim.system.wait import wait_until
 
 ETCD_DEADLINE = 60.0
@@ -94,6 +77,7 @@ class ClusterAssembly:
         self.spec, self.name, self._parts = spec, spec.name, parts
         self.members: list[EtcdMember] = []
         self.workers: list[Worker] = []
+        #: the agent and the wiring of each host that has part in the pod network
         self.choices: dict[str, WorkerNetwork] = {}
         # what the start brings up, one after the other
         self.etcd: Etcd | None = None
@@ -103,12 +87,10 @@ class ClusterAssembly:
         self.pods: Informer | None = None
         self.control_plane = choose_control_plane(spec)
         self.dns_server = choose_dns(spec, self.control_plane)
-        self.host_agent = ""  # who gives the control plane's host its share of the pod network
         self._host: ControlPlaneHost | None = None
         self._plane: Plane | None = None
         self._store: Store | None = None
-        self._events: EventRecorder | None = None
-        self._event_queue = EventQueue()
+        self._events = ClusterEvents()
         self.addons: list[Addon] = []
         self._names: ClusterNames | None = None
         self._kubelet: Kubelet | None = None
@@ -230,8 +212,7 @@ class ClusterAssembly:
         progress.step(self.name, f"the control plane ({plane.kind})")
         self._store = plane.open_store()
         progress.done(self.name, f"control plane: {plane.explain()}")
-        self._events = EventRecorder(self._store, "knetsim")
-        self._event_queue.start()
+        self._events.start(self._store)
         self.nodes, self.pods = Informer(self._store, "Node"), Informer(self._store, "Pod")
         for informer in (self.nodes, self.pods):
             informer.start()
@@ -243,60 +224,30 @@ class ClusterAssembly:
                 return f"{member.name}: {why}"
         return ""
 
+    def _network_parts(self) -> NetworkParts:
+        return NetworkParts(
+            spec=self.spec,
+            workers=self.workers,
+            control_host=self._up(self._host) if self.control_plane == KUBERNETES else None,
+            supervisor=self._parts.supervisor,
+            events=self._events,
+            repair=self._parts.repair,
+        )
+
     def _start_network(self) -> None:
         progress = self._parts.progress
         progress.step(self.name, "the pod network of every worker")
-        programs = find_programs()
-        specs = {names.worker_host(self.name, spec.name): spec for spec in self.spec.workers}
-        chosen = choose_parts(
-            [(worker, specs[worker.name].agent, specs[worker.name].cni) for worker in self.workers], programs
-        )
-        self.choices = {choice.worker.name: choice for choice in chosen}
-        if self.control_plane == KUBERNETES:
-            # the API server itself connects to pods and, where rules of Services are, to VIPs
-            self.host_agent = chosen[0].agent
-            chosen = [*chosen, *choose_parts([(self._up(self._host), chosen[0].agent, NATIVE)], programs)]
-        self.network = PodNetworkAgents(
-            self.name,
-            build_config(self.spec.pod_network),
-            chosen,
-            programs,
-            self._up(self.etcd),
-            [client_url(member.address) for member in self.members],
-            self._parts.supervisor,
-            repair=self._parts.repair,
-            tell=self._network_repaired,
-        )
-        self.network.start()
-        self.network.wait_ready(NETWORK_DEADLINE)
-        progress.done(self.name, f"pod network: {explain_choice(chosen)}")
+        network = build_network(self._network_parts(), self._up(self.etcd), self.members)
+        self.choices = {choice.worker.name: choice for choice in network.networks}
+        self.network = network
+        network.start()
+        network.wait_ready(NETWORK_DEADLINE)
+        progress.done(self.name, f"pod network: {explain_choice(network.networks)}")
 
     def _start_services(self) -> None:
         """Have VIPs lead to pods, on every worker and on the control plane's host, before there are pods to ask."""
-        network, services, plane = self._up(self.network), self.spec.services, self.plane
-        hosts = []
-        for spec, worker in zip(self.spec.workers, self.workers, strict=True):
-            subnet = network.place(worker).lease.subnet
-            hosts.append(build_proxied_host(worker, worker.address, spec.proxy, subnet, spec.labels))
-        if self.control_plane == KUBERNETES:
-            host = self._up(self._host)
-            hosts.append(build_proxied_host(host, host.address, EMULATOR, None, {}))
-        program = find_program(KUBE_PROXY)
-        real = None
-        if program is not None and isinstance(plane, KubernetesPlane):
-            real = KubeProxyParts(program, plane.control.plane.kubeconfig(KUBE_PROXY))
-        self.proxies = ServiceProxies(
-            self.name,
-            self.store,
-            hosts,
-            ServiceNetworks(self.spec.pod_network.network, services.cidr),
-            self._parts.supervisor,
-            kube_proxy=real,
-            nodes=self._up(self.nodes),
-            repair=self._parts.repair,
-            tell=self._record,
-            tell_service=self._tell,
-        )
+        network, nodes = self._up(self.network), self._up(self.nodes)
+        self.proxies = build_proxies(self._network_parts(), network, self.plane, self.store, nodes)
         self.proxies.start()
 
     def _start_addons(self) -> None:
@@ -314,9 +265,9 @@ class ClusterAssembly:
             hosts=self._parts.scenario.host_addresses(),
             supervisor=self._parts.supervisor,
             repair=self._parts.repair,
-            tell=self._tell,
-            note=partial(self._tell, kind=NORMAL),
-            tell_host=self._record,
+            tell=self._events.warn,
+            note=self._events.note,
+            tell_host=self._events.warn_host,
         )
         self._names = build_names(self.dns_server, parts)
         self.addons = [self._names, *build_addons(parts)]
@@ -370,29 +321,13 @@ class ClusterAssembly:
             for informer in (self.nodes, self.pods):
                 if informer is not None:
                     ends.callback(informer.stop)
-            ends.callback(self._event_queue.stop)
+            ends.callback(self._events.stop)
             for part in (self.network, self.proxies, *self.addons, self._kubelet):
                 if part is not None:
                     ends.callback(part.stop)
             if self._plane is not None:
                 ends.callback(self._plane.stop_kubelets)
 
-    def _network_repaired(self, host: str, message: str) -> None:
-        self._record(host, "NetworkRepaired", message)
-
     def daemon_ended(self, host: str, daemon: Daemon) -> None:
         """Tell, as an Event, that a daemon ended and is started again."""
-        program = daemon.spec.name.partition("/")[2]
-        self._record(host, "DaemonEnded", f"{program} ended ({daemon.last_exit}); it is started again")
-
-    def _tell(self, obj: Object, reason: str, message: str, kind: str = WARNING) -> None:
-        events = self._events
-        if events is not None:
-            self._event_queue.put(lambda: events.record(obj, reason, message, type=kind))
-
-    def _record(self, host: str, reason: str, message: str) -> None:
-        events = self._events
-        if events is not None:  # before there is a store to tell it to, the status shows it
-            involved = {"kind": "Node", "apiVersion": "v1", "metadata": {"name": names.node_name(host)}}
-            # not by this thread, which may be the one that is to start etcd again
-            self._event_queue.put(lambda: events.record(involved, reason, message, type=WARNING))
+        self._events.daemon_ended(host, daemon)

@@ -113,7 +113,7 @@ def _read_agents(cluster: ClusterAssembly) -> list[AgentState]:
     return [
         {
             "worker": row.worker,
-            "agent": cluster.choices[row.worker].agent if row.worker in cluster.choices else cluster.host_agent,
+            "agent": cluster.choices[row.worker].agent,
             "healthy": bool(row.subnet) and not row.error,
             "lease": row.subnet,
             "repairs": row.repairs,
