@@ -38,6 +38,7 @@ _PROCESSES = 6
 @click.option("--processes", type=click.IntRange(1, 64), default=_PROCESSES, show_default=True, help="Specs at a time.")
 @click.option("--results", "directory", metavar="DIR", default=str(_OUTPUT), help="For results.json and the logs.")
 @click.option("--page", metavar="FILE", help="Write the results as a page, too (docs/conformance.md).")
+@click.option("--beside", multiple=True, metavar="DIR", help="The page tells of the run with these results, too.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="A table, or JSON.")
 def conformance(
     focus: tuple[str, ...],
@@ -49,6 +50,7 @@ def conformance(
     processes: int,
     directory: str,
     page: str | None,
+    beside: tuple[str, ...],
     output: str,
 ) -> int:
     """Run Kubernetes' own end-to-end suite, unmodified, against a simulation; 1 when a spec fails."""
@@ -60,7 +62,10 @@ def conformance(
         raise MissingTool("conformance needs root", why="it makes network namespaces", hint="sudo ./utils/conformance")
     if subset and focus:
         raise UsageError("--subset is a focus of its own", hint="leave one of the two out")
+    if beside and not page:
+        raise UsageError("--beside is about a page", hint="say which: --page FILE")
     plan = read_plan()
+    others = [_read_results(Path(one)) for one in beside]  # before hours are spent
     usual = plan.subset if subset else plan.groups
     left_out = () if focus else tuple(remark.specs for remark in plan.left_out)
     signals.raise_on_termination()
@@ -69,9 +74,8 @@ def conformance(
         results = _run(selection, name, Path(scenario), cluster, Path(directory))
     except signals.Terminated as request:
         return 128 + request.number
-    (Path(directory) / "results.json").write_text(json.dumps(results.to_json(), indent=1) + "\n")
     if page:
-        Path(page).write_text(build_page(results, plan))
+        Path(page).write_text(build_page([results, *others], plan))
     if output == "json":
         print_json(results.to_json())
     else:
@@ -94,7 +98,20 @@ def _run(selection: Selection, name: str | None, scenario: Path, cluster: str, d
         click.echo(line, err=True)
 
     with nullcontext(name) if name else started(scenario) as simulation:
-        return run_suite(selection, cluster, simulation, directory, tell)
+        results = run_suite(selection, cluster, simulation, directory, tell)
+    (directory / "results.json").write_text(json.dumps(results.to_json(), indent=1) + "\n")
+    return results
+
+
+def _read_results(directory: Path) -> Results:
+    from knetsim.conformance.results import results_from_json
+
+    path = directory / "results.json"
+    try:
+        return results_from_json(json.loads(path.read_text()))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{path} holds no results", why=why, hint="run with --results DIR first") from None
 
 
 # --- the table; pure

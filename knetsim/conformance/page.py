@@ -1,73 +1,119 @@
-"""The results as a page for people, docs/conformance.md; pure."""
+"""The results as a page for people, docs/conformance.md; pure.
+
+A page tells of one run or of several, each with another proxy for Services: how the specs of each group ended with it,
+what failed and why, what did not run, and what passed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from knetsim.conformance.plan import Plan, find_reason
-from knetsim.conformance.results import Results, Spec
+from knetsim.conformance.results import Results, Spec, State
 
 UNEXPLAINED = "not yet known"
 
+_COMMANDS = """\
+    sudo ./utils/conformance --scenario scenarios/conformance-kube-proxy.yaml --focus '\\[sig-network\\]' --results DIR
+    sudo ./utils/conformance --beside DIR --page docs/conformance.md"""
+_STATES: Sequence[State] = ("passed", "failed", "skipped")
 
-def build_page(results: Results, plan: Plan) -> str:
-    """The whole page: what was run, a row for each group, failures with their reasons, skipped ones, all others."""
-    passed, failed = results.count("passed"), results.count("failed")
-    verdict = (
-        f"**{passed} passed, {failed} failed: {results.share_passed():.1%}** of those that ran to an end; "
-        f"{results.count('skipped')} skipped themselves, {len(results.passed_late())} passed at a second attempt."
-    )
+
+def build_page(runs: Sequence[Results], plan: Plan) -> str:
+    """The whole page; the first of the runs is the one that the verdict is about."""
     parts = [
         "# Conformance",
-        _introduction(results),
-        verdict,
+        _introduction(runs[0]),
+        _verdict(runs[0]),
+        "## Runs",
+        _table(("proxy", "started", "minutes", "side by side", *_STATES, "at a second attempt"), map(_run_row, runs)),
         "## Groups",
-        _table(("group", "passed", "failed", "skipped"), _group_rows(results)),
+        _groups(runs),
         "## Failed",
-        _failures(results.select("failed"), plan),
+        _failures(runs, plan),
         "## Left out and skipped",
-        _table(("specs", "why"), _skipped_rows(results, plan)),
+        _table(("specs", "why"), _skipped_rows(runs, plan)),
         "## Passed",
-        "\n".join(map(_passed_line, results.select("passed"))) or "None.",
+        "\n".join(map(_passed_line, _passed(runs).values())) or "None.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _introduction(results: Results) -> str:
     return (
-        "The last full run of Kubernetes' own end-to-end suite, unmodified, against a simulation of three workers with "
-        f"Kubernetes' own control plane: release {results.kubernetes}, {results.started[:10]}, "
-        f"{results.seconds / 60:.0f} minutes with {results.processes} specs side by side. Written by "
-        "`sudo ./utils/conformance --page docs/conformance.md`; which specs run, and the reasons, stand in "
-        "`knetsim/conformance/plan.yaml`."
+        "The last full run of Kubernetes' own end-to-end suite, unmodified, against a simulation of "
+        f"{results.workers} workers with Kubernetes' own control plane: release {results.kubernetes}. "
+        "Which specs run, and the reasons, stand in `knetsim/conformance/plan.yaml`. "
+        f"Services are the emulator's, and in a second run the real kube-proxy's. Written by\n\n{_COMMANDS}"
     )
 
 
-def _group_rows(results: Results) -> list[tuple[str, ...]]:
-    return [
-        (group, str(counts["passed"]), str(counts["failed"]), str(counts["skipped"]))
-        for group, counts in results.groups().items()
-    ]
+def _verdict(results: Results) -> str:
+    passed, failed, skipped = map(results.count, _STATES)
+    return (
+        f"**{passed} passed, {failed} failed: {results.share_passed():.1%}** of those that ran to an end with the "
+        f"{results.proxy}; {skipped} skipped themselves, {len(results.passed_late())} passed at a second attempt."
+    )
 
 
-def _failures(specs: Sequence[Spec], plan: Plan) -> str:
-    if not specs:
-        return "None."
+def _run_row(results: Results) -> tuple[str, ...]:
+    counts = (str(results.count(state)) for state in _STATES)
+    started = results.started[:16].replace("T", " ")
+    late = str(len(results.passed_late()))
+    return results.proxy, started, f"{results.seconds / 60:.0f}", str(results.processes), *counts, late
+
+
+def _groups(runs: Sequence[Results]) -> str:
+    """A row for each group, three columns for each run."""
+    found = [results.groups() for results in runs]
+    titles = [(results.proxy, state) for results in runs for state in _STATES]
+    headers = ["group", *(state if len(runs) == 1 else f"{proxy}: {state}" for proxy, state in titles)]
+    names = sorted(set(chain.from_iterable(found)))
     rows = [
-        (spec.short_name, find_reason(spec.name, plan.failures) or UNEXPLAINED, f"{_code(spec.error)} ({spec.where})")
-        for spec in specs
+        [name, *(str(groups[name][state]) if name in groups else "" for groups in found for state in _STATES)]
+        for name in names
     ]
-    return _table(("spec", "reason", "error"), rows)
+    return _table(headers, rows)
 
 
-def _skipped_rows(results: Results, plan: Plan) -> list[tuple[str, str]]:
+def _failures(runs: Sequence[Results], plan: Plan) -> str:
+    rows = [
+        (
+            spec.short_name,
+            results.proxy,
+            find_reason(spec.name, (*plan.failures, *plan.left_out)) or UNEXPLAINED,
+            f"{_code(spec.error)} ({spec.where})",
+        )
+        for results in runs
+        for spec in results.select("failed")
+    ]
+    return _table(("spec", "proxy", "reason", "error"), sorted(rows)) if rows else "None."
+
+
+def _skipped_rows(runs: Sequence[Results], plan: Plan) -> list[tuple[str, str]]:
+    """What the plan leaves out, and the specs that skipped themselves, once each."""
     left_out = [(_code(remark.specs), remark.reason) for remark in plan.left_out]
-    return left_out + [(spec.short_name, spec.error) for spec in results.select("skipped")]
+    return left_out + sorted({(spec.short_name, spec.error) for results in runs for spec in results.select("skipped")})
 
 
-def _passed_line(spec: Spec) -> str:
-    late = f", attempt {spec.attempts}" if spec.attempts > 1 else ""
-    return f"- {_code(spec.short_name)} {spec.seconds:g} s{late}"
+def _passed(runs: Sequence[Results]) -> Mapping[str, list[tuple[str, Spec]]]:
+    """Name of a spec → the proxies with which it passed; in the order of the names."""
+    passed: dict[str, list[tuple[str, Spec]]] = {}
+    for results in runs:
+        for spec in results.select("passed"):
+            passed.setdefault(spec.short_name, []).append((results.proxy, spec))
+    return dict(sorted(passed.items()))
+
+
+def _passed_line(ends: Sequence[tuple[str, Spec]]) -> str:
+    """`- [sig-apps] Job should run: emulator 1.5 s, kube-proxy 1.6 s`."""
+    times = (f"{proxy} {spec.seconds:g} s{_attempt(spec)}" for proxy, spec in ends)
+    return f"- {_code(ends[0][1].short_name)} {', '.join(times)}"
+
+
+def _attempt(spec: Spec) -> str:
+    return f" at attempt {spec.attempts}" if spec.attempts > 1 else ""
 
 
 def _code(text: str) -> str:

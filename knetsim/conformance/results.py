@@ -49,7 +49,10 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A run: of which release, when, how long, what was asked for, and every spec."""
+    """A run: of which release, when, how long, what was asked for, and every spec; in a cluster of so many workers.
+
+    `proxy` is who implements Services there: "emulator", "kube-proxy", or both.
+    """
 
     kubernetes: str
     started: str
@@ -58,6 +61,8 @@ class Results:
     focus: tuple[str, ...]
     skip: tuple[str, ...]
     specs: tuple[Spec, ...]
+    workers: int = 0
+    proxy: str = "emulator"
 
     def count(self, state: State) -> int:
         """How many specs ended so."""
@@ -100,6 +105,8 @@ def results_from_json(data: Mapping[str, Any]) -> Results:
         focus=tuple(data["focus"]),
         skip=tuple(data["skip"]),
         specs=specs,
+        workers=data["workers"],
+        proxy=data["proxy"],
     )
 
 

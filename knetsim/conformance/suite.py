@@ -105,7 +105,8 @@ def run_suite(
     report = output / "report.json"
     report.unlink(missing_ok=True)
     argv = [*COMMAND, "exec", "--name", simulation, host, "--"]
-    argv += build_suite_argv(programs, selection, kubeconfig, output.absolute(), count_nodes(simulation, cluster))
+    workers, proxy = read_cluster(simulation, cluster)
+    argv += build_suite_argv(programs, selection, kubeconfig, output.absolute(), workers)
     started = datetime.now(UTC)
     with (output / "suite.log").open("w") as log:
         listener = _Listener(log.write, tell)
@@ -123,13 +124,16 @@ def run_suite(
         focus=selection.focus,
         skip=selection.skip,
         specs=tuple(specs),
+        workers=workers,
+        proxy=proxy,
     )
 
 
-def count_nodes(simulation: str, cluster: str) -> int:
-    """The workers of a cluster in a running simulation. NotFound, StoreUnavailable."""
+def read_cluster(simulation: str, cluster: str) -> tuple[int, str]:
+    """How many workers a cluster of a running simulation has, and their proxies. NotFound, StoreUnavailable."""
     status, _ = rpc.call(find(simulation).control_socket, "status")
-    return sum(len(one["workers"]) for one in status["clusters"] if one["name"] == cluster)
+    workers = [worker for one in status["clusters"] if one["name"] == cluster for worker in one["workers"]]
+    return len(workers), " and ".join(sorted({worker["proxy"] for worker in workers}))
 
 
 class _Listener:

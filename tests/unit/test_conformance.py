@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from knetsim.cli.conformance import build_report
+from knetsim.cli.conformance import _read_results, build_report
 from knetsim.cli.terminal import print_parts
 from knetsim.conformance.page import UNEXPLAINED, build_page
 from knetsim.conformance.plan import Plan, Remark, find_reason, read_plan
 from knetsim.conformance.results import Results, first_line, read_specs, results_from_json
 from knetsim.conformance.suite import Selection, SuitePrograms, _Listener, build_suite_argv
+from knetsim.errors import UsageError
 from knetsim.system.timed import TimedLine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,9 +41,9 @@ def entry(
     }
 
 
-def results_of(*entries: dict[str, Any]) -> Results:
+def results_of(*entries: dict[str, Any], proxy: str = "emulator") -> Results:
     specs = read_specs(json.dumps([{"SpecReports": list(entries)}]))
-    return Results("v1.36.3", "2026-11-21T13:00:00+00:00", 90.0, 2, ("focus",), (), tuple(specs))
+    return Results("v1.36.3", "2026-11-21T13:00:00+00:00", 90.0, 2, ("focus",), (), tuple(specs), 3, proxy)
 
 
 MIXED = (
@@ -144,12 +145,52 @@ def test_the_table_has_groups_errors_and_reasons_of_skipped_ones() -> None:
 
 def test_the_page_has_a_reason_for_each_failure() -> None:
     plan = Plan(("x",), (Remark("Aggregator", "no image"),), (), (Remark("should end", "the clock is shared"),))
-    page = build_page(results_of(*MIXED), plan)
-    assert "| [sig-node] Pods should end | the clock is shared | `too late` (test/e2e/apps/job.go:12) |" in page
-    assert f"| [sig-apps] Job should fail \\| twice | {UNEXPLAINED} |" in page
+    page = build_page([results_of(*MIXED)], plan)
+    assert "against a simulation of 3 workers" in page
+    assert "**1 passed, 2 failed: 33.3%** of those that ran to an end with the emulator; 1 skipped" in page
+    assert "| emulator | 2026-11-21 13:00 | 2 | 2 | 1 | 2 | 1 | 0 |" in page
+    assert "| group | passed | failed | skipped |" in page
+    late = "| [sig-node] Pods should end | emulator | the clock is shared | `too late` (test/e2e/apps/job.go:12) |"
+    assert late in page
+    assert f"| [sig-apps] Job should fail \\| twice | emulator | {UNEXPLAINED} |" in page
     assert "| `Aggregator` | no image |" in page
     assert "| [sig-node] Pods should not run | only on Windows |" in page
-    assert "- `[sig-apps] Job should run` 1.5 s" in page
+    assert "- `[sig-apps] Job should run` emulator 1.5 s\n" in page
+
+
+def test_a_page_tells_of_runs_with_both_proxies() -> None:
+    second = results_of(
+        entry("passed", "[sig-apps] Job", "should run [Conformance]"),
+        entry("passed", "[sig-apps] Job", "should fail | twice [Conformance]"),
+        entry("failed", "[sig-network] DNS", "should answer", message="no answer"),
+        entry("skipped", "[sig-node] Pods", "should not run [Conformance]", message="only on Windows"),
+        proxy="kube-proxy",
+    )
+    plan = Plan((), (Remark("should answer", "not here"),), (), (Remark("Job|Pods", "the clock is shared"),))
+    page = build_page([results_of(*MIXED), second], plan)
+    lines = page.splitlines()
+    assert "**1 passed, 2 failed: 33.3%** of those that ran to an end with the emulator; 1 skipped" in page
+    assert [line.split(" | ")[4:7] for line in lines if line.startswith("| kube-proxy | 2026")] == [["2", "1", "1"]]
+    assert "| [sig-apps] Job | 1 | 1 | 0 | 2 | 0 | 0 |" in lines
+    assert "| [sig-network] DNS |  |  |  | 0 | 1 | 0 |" in lines
+    # a reason may be that of specs which do not run unless they are asked for
+    failure = "| [sig-network] DNS should answer | kube-proxy | not here | `no answer` (test/e2e/apps/job.go:12) |"
+    assert failure in lines
+    assert lines.count("| [sig-node] Pods should not run | only on Windows |") == 1
+    assert "- `[sig-apps] Job should run` emulator 1.5 s, kube-proxy 1.5 s" in lines
+    assert "- `[sig-apps] Job should fail | twice` kube-proxy 1.5 s" in lines
+
+
+def test_results_of_an_earlier_run_are_read_or_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no results"):
+        _read_results(tmp_path)
+    file = tmp_path / "results.json"
+    for text in ("{", "{}", "[]"):
+        file.write_text(text)
+        with pytest.raises(UsageError, match="holds no results"):
+            _read_results(tmp_path)
+    file.write_text(json.dumps(results_of(*MIXED).to_json()))
+    assert _read_results(tmp_path) == results_of(*MIXED)
 
 
 def test_who_passed_at_a_second_attempt_only_is_said() -> None:
@@ -157,9 +198,9 @@ def test_who_passed_at_a_second_attempt_only_is_said() -> None:
     file = io.StringIO()
     print_parts(build_report(results, "/out"), file)
     assert re.search(r"^\[sig-apps\] Job runs +2 ", file.getvalue(), re.MULTILINE)
-    page = build_page(results, Plan((), (), (), ()))
+    page = build_page([results], Plan((), (), (), ()))
     assert "1 passed at a second attempt." in page
-    assert "- `[sig-apps] Job runs` 1.5 s, attempt 2" in page
+    assert "- `[sig-apps] Job runs` emulator 1.5 s at attempt 2" in page
 
 
 def test_the_plan_that_comes_along() -> None:
