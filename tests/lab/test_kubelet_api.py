@@ -132,6 +132,14 @@ def test_a_command_ends_with_its_client(either: Kubectl, floods: bool) -> None:
     wait_until("its end", lambda: "there" if int(either.run(*find)) else "", 40)
 
 
+def test_the_logs_of_a_nodes_daemons_and_nothing_else_of_it(kubectl: Kubectl) -> None:
+    place = "/api/v1/nodes/c0w1/proxy/logs/"
+    assert b'<a href="flannel.log">flannel.log</a>' in kubectl.run("get", "--raw", place)
+    assert kubectl.run("get", "--raw", f"{place}flannel.log").startswith(b"I")  # klog's letter for an information
+    for other in ("resolv.conf", "..%2fC0cp%2fadmin.conf", "%2e%2e%2fC0cp%2fadmin.conf", "none.log"):
+        assert b"NotFound" in kubectl.run("get", "--raw", f"{place}{other}", code=1)
+
+
 def test_logs(kubectl: Kubectl) -> None:
     assert kubectl.run("logs", "p") == b"line 1\nline 2\nline 3\n"
     assert kubectl.run("logs", "p", "--tail=1") == b"line 3\n"

@@ -11,6 +11,7 @@ protocols are Kubernetes' (pkg/kubelet/server, k8s.io/cri-streaming), so stock k
     spdy.py        SPDY/3.1 frames, pure                       spdy_connection.py the streams of it
     raw_spdy.py    SPDY/3.1 without a WebSocket, for clients before kubectl 1.31
     logs.py        containerLogs                               log_reading.py the part of a log that is asked for, pure
+    node_logs.py   the logs of the node's daemons
 
 To see it: `C0w1 ss -ltnp`, `kubectl get --raw /api/v1/nodes/c0w1/proxy/pods`. Nobody's session costs
 nothing.

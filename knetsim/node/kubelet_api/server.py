@@ -17,6 +17,7 @@ from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.kubelet_api.admission import admit
 from knetsim.node.kubelet_api.context import NODES, Nodes
 from knetsim.node.kubelet_api.logs import answer_logs
+from knetsim.node.kubelet_api.node_logs import answer_node_logs
 from knetsim.node.kubelet_api.objects import answer_configz, answer_healthz, answer_pods
 from knetsim.node.kubelet_api.port_forward import answer_port_forward
 from knetsim.node.kubelet_api.stats import answer_metrics, answer_resource_metrics, answer_summary
@@ -132,6 +133,8 @@ def build_application(nodes: Nodes) -> web.Application:
     for path in ("/pods", "/pods/", "/runningpods/", "/runningpods"):
         router.add_get(path, answer_pods)
     router.add_get("/configz", answer_configz)
+    for path in ("/logs/", "/logs/{name}"):
+        router.add_get(path, answer_node_logs)
     router.add_get("/stats/summary", answer_summary)
     router.add_get("/metrics", answer_metrics)
     router.add_get("/metrics/resource", answer_resource_metrics)
