@@ -24,7 +24,7 @@ def build_page(runs: Sequence[Results], plan: Plan) -> str:
     """The whole page; the first of the runs is the one that the verdict is about."""
     parts = [
         "# Conformance",
-        _introduction(runs[0]),
+        _introduction(runs),
         _verdict(runs[0]),
         "## Runs",
         _table(("proxy", "started", "minutes", "side by side", *_STATES, "at a second attempt"), map(_run_row, runs)),
@@ -40,12 +40,13 @@ def build_page(runs: Sequence[Results], plan: Plan) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _introduction(results: Results) -> str:
+def _introduction(runs: Sequence[Results]) -> str:
+    other = "".join(f", and once more with {results.proxy}" for results in runs[1:])
     return (
         "The last full run of Kubernetes' own end-to-end suite, unmodified, against a simulation of "
-        f"{results.workers} workers with Kubernetes' own control plane: release {results.kubernetes}. "
-        "Which specs run, and the reasons, stand in `knetsim/conformance/plan.yaml`. "
-        f"Services are the emulator's, and in a second run the real kube-proxy's. Written by\n\n{_COMMANDS}"
+        f"{runs[0].workers} workers with Kubernetes' own control plane and the {runs[0].proxy} for Services{other}: "
+        f"release {runs[0].kubernetes}. Which specs run, and the reasons, stand in `knetsim/conformance/plan.yaml`. "
+        f"Written by\n\n{_COMMANDS}"
     )
 
 

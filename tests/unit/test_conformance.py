@@ -146,7 +146,7 @@ def test_the_table_has_groups_errors_and_reasons_of_skipped_ones() -> None:
 def test_the_page_has_a_reason_for_each_failure() -> None:
     plan = Plan(("x",), (Remark("Aggregator", "no image"),), (), (Remark("should end", "the clock is shared"),))
     page = build_page([results_of(*MIXED)], plan)
-    assert "against a simulation of 3 workers" in page
+    assert "against a simulation of 3 workers with Kubernetes' own control plane and the emulator for Services:" in page
     assert "**1 passed, 2 failed: 33.3%** of those that ran to an end with the emulator; 1 skipped" in page
     assert "| emulator | 2026-11-21 13:00 | 2 | 2 | 1 | 2 | 1 | 0 |" in page
     assert "| group | passed | failed | skipped |" in page
@@ -169,6 +169,7 @@ def test_a_page_tells_of_runs_with_both_proxies() -> None:
     plan = Plan((), (Remark("should answer", "not here"),), (), (Remark("Job|Pods", "the clock is shared"),))
     page = build_page([results_of(*MIXED), second], plan)
     lines = page.splitlines()
+    assert "the emulator for Services, and once more with kube-proxy: release v1.36.3." in page
     assert "**1 passed, 2 failed: 33.3%** of those that ran to an end with the emulator; 1 skipped" in page
     assert [line.split(" | ")[4:7] for line in lines if line.startswith("| kube-proxy | 2026")] == [["2", "1", "1"]]
     assert "| [sig-apps] Job | 1 | 1 | 0 | 2 | 0 | 0 |" in lines
