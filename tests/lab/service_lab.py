@@ -54,8 +54,8 @@ def ask(protocol, address, port):
             return sock.recv(200).decode().strip() or "lost"
         except (ConnectionRefusedError, PermissionError):
             return "refused"
-        except OSError:
-            return "lost"
+        except OSError as error:
+            return f"lost {error}"
 print("here", flush=True)
 for line in sys.stdin:
     answers = [collections.Counter(ask(*words) for _ in range(times)) for *words, times in json.loads(line)]

@@ -164,9 +164,10 @@ def test_a_worker_that_is_cut_off(cluster: Hurt) -> None:
     (moving,) = (name for name, facts in before.items() if name.startswith("moves-") and facts[2] == "c0w3")
     cluster.lab.line("link C0w3 C0s0 down")
     try:
+        # not before it has noticed: what it reached a second ago, it may still do
+        cluster.kubectl("wait", "node/c0w3", "--for=condition=Ready=Unknown", f"--timeout={LOST_SECONDS:g}s")
         cluster.apply(build_pod("unheard", image="busybox", worker="c0w3", command=["sleep", "1000000"]))
         cluster.kubectl("delete", "pod", "deleted", "--wait=false")
-        cluster.kubectl("wait", "node/c0w3", "--for=condition=Ready=Unknown", f"--timeout={LOST_SECONDS:g}s")
         wait_until("the eviction", lambda: explain_unmoved(cluster, moving), LOST_SECONDS)
         assert {name: cluster.began(name) for name in before} == {name: facts[-1] for name, facts in before.items()}
         unheard = cluster.get("pod", "unheard")

@@ -91,13 +91,14 @@ class TestScheduler:
     def test_one_that_fits_nowhere_waits_until_one_does(self, store: EtcdStore, control: EmbeddedControl) -> None:
         add_node(store, "c0w1", unschedulable=True)
         store.create(build_pod("p1"))
-        wait("the condition", lambda: bool(scheduled(store, "p1")))
         why = "0/1 nodes are available: 1 node(s) were unschedulable."
+        # it may hear of the pod first and say that there are no Nodes at all
+        wait("the condition", lambda: scheduled(store, "p1").get("message") == why)
         condition = scheduled(store, "p1")
-        assert (condition["status"], condition["reason"], condition["message"]) == ("False", "Unschedulable", why)
-        wait("the event", lambda: bool(store.list("Event").items))
-        event = store.list("Event").items[0]
-        assert (event["reason"], event["type"], event["message"]) == ("FailedScheduling", "Warning", why)
+        assert (condition["status"], condition["reason"]) == ("False", "Unschedulable")
+        wait("the event", lambda: why in (one["message"] for one in store.list("Event").items))
+        event = next(one for one in store.list("Event").items if one["message"] == why)
+        assert (event["reason"], event["type"]) == ("FailedScheduling", "Warning")
         assert event["source"]["component"] == "default-scheduler"
         assert control.status() == [("Pod default/p1", f"has no worker: {why}")]
         node = store.get("Node", "c0w1")

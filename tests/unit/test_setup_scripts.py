@@ -234,6 +234,24 @@ def test_test_runs_everything_and_fails_if_one_does(checkout: Path) -> None:
     assert call(checkout / "utils/test").returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("codes", "runs", "returncode"),
+    [("0", 1, 0), ("1 0", 2, 0), ("1 1", 2, 1), ("1 5", 2, 1), ("2", 1, 1)],
+    ids=["passed", "passed at last", "failed twice", "nothing to run again", "not the tests' failure"],
+)
+def test_test_runs_again_what_failed(checkout: Path, codes: str, runs: int, returncode: int) -> None:
+    write_program(checkout / "utils/setup", "#!/bin/sh\n")
+    for name in ("ruff", "mypy"):
+        write_program(checkout / ".venv/bin" / name, "#!/bin/sh\n")
+    said, codes_left = checkout / "said", checkout / "codes"
+    codes_left.write_text(codes.replace(" ", "\n") + "\n")
+    script = f'echo "$*" >> "{said}"; code=$(head -n1 "{codes_left}"); sed -i 1d "{codes_left}"; exit "$code"'
+    write_program(checkout / ".venv/bin/python", f"#!/bin/sh\n{script}\n")
+    assert call(checkout / "utils/test", "--retry", "-x").returncode == returncode
+    again = "-m pytest -rs --last-failed --last-failed-no-failures none -x"
+    assert said.read_text().splitlines() == ["-m pytest -rs -x", again][:runs]
+
+
 # --- Python
 
 
