@@ -41,13 +41,14 @@ class Server(socketserver.ThreadingTCPServer):
 threading.Thread(target=Server(("", {PORT}), Stream).serve_forever, daemon=True).start()
 socketserver.UDPServer(("", {PORT}), Datagram).serve_forever()
 """
-#: for each line it reads, a list of [protocol, address, port, times], asks so and prints a list of counts of answers
+#: for each line it reads, a list of [protocol, address, port, times, patience in s], asks so and prints a list of
+#: counts of answers
 ASKER = """\
 import collections, json, socket, sys
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
-def ask(protocol, address, port):
+def ask(protocol, address, port, patience):
     with socket.socket(socket.AF_INET, KINDS[protocol]) as sock:
-        sock.settimeout(2)
+        sock.settimeout(patience)
         try:
             sock.connect((address, port))
             sock.send(b"who?\\n")
@@ -58,7 +59,9 @@ def ask(protocol, address, port):
             return f"lost {error}"
 print("here", flush=True)
 for line in sys.stdin:
-    answers = [collections.Counter(ask(*words) for _ in range(times)) for *words, times in json.loads(line)]
+    answers = [
+        collections.Counter(ask(*words, patience) for _ in range(times)) for *words, times, patience in json.loads(line)
+    ]
     print(json.dumps(answers), flush=True)
 """
 #: asks ADDRESS PORT over TCP, PACE times a second, a connection each time, until its standard input ends; then it tells
@@ -196,9 +199,12 @@ class ServiceLab:
 
     # --- questions
 
-    def ask(self, place: str, *questions: Question, times: int = 1) -> list[Counter[str]]:
-        """For each (protocol, address, port): who answered, and whom it saw, how often: `{"web-c0w1 11.10.0.2": 3}`."""
-        asked = json.dumps([[*question, times] for question in questions])
+    def ask(self, place: str, *questions: Question, times: int = 1, patience: float = 2.0) -> list[Counter[str]]:
+        """For each (protocol, address, port): who answered, and whom it saw, how often: `{"web-c0w1 11.10.0.2": 3}`.
+
+        Nobody answers who does not within `patience` seconds; TCP sends again what was lost after 1, 3 and 7.
+        """
+        asked = json.dumps([[*question, times, patience] for question in questions])
         if place not in self._askers or self._askers[place].has_ended():
             self._askers[place] = self._stack.enter_context(self.running(place, ASKER))
         return [Counter(one) for one in json.loads(self._askers[place].say(asked))]
