@@ -28,6 +28,8 @@ COPY . .
 RUN .venv/bin/python -m compileall -q knetsim
 # Ports that are published arrive at the container's own address, not at its loopback.
 ENV KNETSIM_API_ADDRESS=0.0.0.0
+# `kubectl edit` asks for vi, which a slim image lacks as such.
+ENV KUBE_EDITOR="busybox vi"
 EXPOSE 6443 6444
 ENTRYPOINT ["/opt/knetsim/utils/knetsim"]
 CMD ["up"]

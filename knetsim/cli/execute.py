@@ -12,7 +12,7 @@ from knetsim.system.run import run_attached
 
 #: the exit code of a command that is not there, as shells have it
 _NO_PROGRAM = 127
-_KEPT = ("TERM", "LANG", "LC_ALL", "COLORTERM", "NO_COLOR")
+_KEPT = ("TERM", "LANG", "LC_ALL", "COLORTERM", "NO_COLOR", "EDITOR", "KUBE_EDITOR")
 
 
 def execute(name: str | None, target: str, container: str | None, command: list[str]) -> int:
@@ -33,8 +33,8 @@ def execute(name: str | None, target: str, container: str | None, command: list[
 
 
 def build_environment(prompt: str, extra: dict[str, str]) -> dict[str, str]:
-    """The environment of what runs in a target: the terminal's settings, a plain PATH, a prompt that says where one
-    is."""
+    """The environment of what runs in a target: the terminal's settings, the user's editor (`kubectl edit`), a plain
+    PATH, a prompt that says where one is."""
     kept = {key: os.environ[key] for key in _KEPT if key in os.environ}
     return {
         "PATH": f"{INSIDE_STATE}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
