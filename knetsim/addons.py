@@ -107,7 +107,15 @@ def build_static_vips(parts: AddonParts) -> StaticVips:
     for host in [*parts.workers, *([parts.control_host] if isinstance(parts.plane, KubernetesPlane) else [])]:
         routed = None if has_bridge_filter(host.place) else parts.network.place(host).lease.subnet
         hosts.append(VipHost(host.name, host.place, VipPlace(pods, routed)))
-    return StaticVips(parts.spec.name, parts.store, parts.pods, hosts, repair=parts.repair, tell=parts.tell_host)
+    return StaticVips(
+        parts.spec.name,
+        parts.store,
+        parts.proxies.rules.services,
+        parts.pods,
+        hosts,
+        repair=parts.repair,
+        tell=parts.tell_host,
+    )
 
 
 def build_policies(parts: AddonParts) -> NetworkPolicies:
@@ -178,6 +186,8 @@ def build_load_balancers(parts: AddonParts) -> LoadBalancers:
         parts.spec.name,
         parts.store,
         parts.nodes,
+        parts.proxies.rules.services,
+        parts.proxies.rules.slices,
         workers,
         Pool(pool.first, pool.last) if pool is not None else None,
         tell=parts.tell,

@@ -17,12 +17,12 @@ from typing import Any
 
 from knetsim.api.informer import Informer
 from knetsim.api.loop import Loop
-from knetsim.api.objects import Object, key_of, namespace_of, uid_of
+from knetsim.api.objects import Object, key_of, uid_of
 from knetsim.api.store import Store
 from knetsim.errors import AlreadyExists, CommandError, KnetsimError, NotFound, NotReady
 from knetsim.node.ingress_nginx import WorkerNginx
 from knetsim.node.ingress_objects import DoorKey, IngressPlaces, Plan, Problem, build_class, is_ours, plan_ingresses
-from knetsim.node.service_objects import SERVICE_NAME
+from knetsim.node.service_objects import BY_OWNER, index_by_owner
 
 RESYNC_SECONDS = 30.0
 LIST_DEADLINE = 60.0
@@ -46,11 +46,12 @@ class IngressWorker:
 
 
 class _Objects:
-    """What Ingresses name, followed; a `View`."""
+    """What Ingresses name, followed; a `View`. By watches of its own: what was written before the first Ingress is in
+    their first lists, so that nothing is told to be missing that another watch has not heard of yet."""
 
     def __init__(self, store: Store) -> None:
         self.services, self.secrets = Informer(store, "Service"), Informer(store, "Secret")
-        self.endpoint_slices = Informer(store, "EndpointSlice", indexes={"service": _service_of})
+        self.endpoint_slices = Informer(store, "EndpointSlice", indexes={BY_OWNER: index_by_owner})
 
     def start(self, changed: Callable[[], None]) -> None:
         informers = (self.services, self.secrets, self.endpoint_slices)
@@ -68,15 +69,10 @@ class _Objects:
         return self.services.by_key(key)
 
     def slices(self, key: str) -> Sequence[Object]:
-        return self.endpoint_slices.find("service", key)
+        return self.endpoint_slices.find(BY_OWNER, key)
 
     def secret(self, key: str) -> Object | None:
         return self.secrets.by_key(key)
-
-
-def _service_of(endpoint_slice: Object) -> Iterable[str]:
-    name = (endpoint_slice["metadata"].get("labels") or {}).get(SERVICE_NAME)
-    return [f"{namespace_of(endpoint_slice)}/{name}"] if name else []
 
 
 class Ingresses:

@@ -25,7 +25,7 @@ from ipaddress import IPv4Address
 
 from knetsim.api.informer import Informer
 from knetsim.api.loop import Loop
-from knetsim.api.objects import Object, key_of, namespace_of, uid_of
+from knetsim.api.objects import Object, key_of, uid_of
 from knetsim.api.store import Store
 from knetsim.errors import NotFound, NotReady
 from knetsim.node.load_balancer_pool import (
@@ -38,7 +38,7 @@ from knetsim.node.load_balancer_pool import (
     may_announce,
     read_addresses,
 )
-from knetsim.node.service_objects import SERVICE_NAME
+from knetsim.node.service_objects import BY_OWNER
 from knetsim.system.arp import Announcer
 from knetsim.system.netlink import Netlink
 from knetsim.system.netns import Namespaces
@@ -71,18 +71,20 @@ class LoadBalancers:
         cluster: str,
         store: Store,
         nodes: Informer,
+        services: Informer,
+        slices: Informer,
         workers: Iterable[BalancingWorker],
         pool: Pool | None,
         *,
         tell: Tell = lambda obj, reason, message: None,
         note: Tell = lambda obj, reason, message: None,
     ) -> None:
-        """`tell` is for warnings, `note` for what is as it should be."""
+        """`nodes`, `services` and `slices` are running informers, the last one with the index BY_OWNER. `tell` is for
+        warnings, `note` for what is as it should be."""
         self._cluster, self._store, self._nodes, self._pool = cluster, store, nodes, pool
+        self._services, self._slices = services, slices
         self._tell, self._note = tell, note
         self._workers = {worker.node: worker for worker in workers}
-        self._services = Informer(store, "Service")
-        self._slices = Informer(store, "EndpointSlice", indexes={"service": _service_of})
         self._announcer: Announcer | None = None
         self._progress = threading.Condition()
         self._seen: dict[str, str] = {}  # uids of the Services that were looked at
@@ -102,7 +104,6 @@ class LoadBalancers:
 
     def start(self) -> None:
         """Begin; returns at once."""
-        self._services.start()
         self._services.on_change(self._service_changed)
         self._nodes.on_change(self._node_changed)
         self._loop.start()
@@ -128,8 +129,8 @@ class LoadBalancers:
     def stop(self) -> None:
         """Cease to answer. Twice is once."""
         self._nodes.forget(self._node_changed)
-        for informer in (self._services, self._slices):
-            informer.stop()
+        self._services.forget(self._service_changed)
+        self._slices.forget(self._slice_changed)
         self._loop.stop()
         if self._announcer is not None:
             self._announcer.close()
@@ -139,6 +140,9 @@ class LoadBalancers:
     def _service_changed(self, key: str, before: Object | None, after: Object | None) -> None:
         if any(each is not None and (is_ours(each) or read_addresses(each)) for each in (before, after)):
             self._loop.add(_ALL)
+
+    def _slice_changed(self, key: str, before: Object | None, after: Object | None) -> None:
+        self._loop.add(_ALL)
 
     def _node_changed(self, key: str, before: Object | None, after: Object | None) -> None:
         could, can = (each is not None and may_announce(each) for each in (before, after))
@@ -168,9 +172,7 @@ class LoadBalancers:
         """From the first such Service on."""
         if self._announcer is None:
             self._announcer = Announcer(self._cluster, lambda host: self._loop.add(_ALL))
-            self._slices.start()
-            self._slices.wait_synced(LIST_DEADLINE)
-            self._slices.on_change(lambda key, before, after: self._loop.add(_ALL))
+            self._slices.on_change(self._slice_changed)
 
     # --- addresses
 
@@ -205,7 +207,7 @@ class LoadBalancers:
         for key, address in allotment.addresses.items():
             nodes = able
             if ours[key]["spec"].get("externalTrafficPolicy") == "Local":
-                nodes = able & find_local_nodes(self._slices.find("service", key))
+                nodes = able & find_local_nodes(self._slices.find(BY_OWNER, key))
             home = choose_announcer(address, nodes)
             if home is not None:
                 homes[key] = home
@@ -242,11 +244,6 @@ def _keep_from_redirecting(worker: BalancingWorker) -> None:
     ip_rt_send_redirect, one limit for both)."""
     settings = {f"net.ipv4.conf.{name}.send_redirects": "0" for name in ("all", worker.interface)}
     write_sysctl(worker.namespaces, settings)
-
-
-def _service_of(endpoint_slice: Object) -> Iterable[str]:
-    name = (endpoint_slice["metadata"].get("labels") or {}).get(SERVICE_NAME)
-    return [f"{namespace_of(endpoint_slice)}/{name}"] if name else []
 
 
 def _find_homeless(allotment: Allotment, homes: Mapping[str, str], ours: Mapping[str, Object]) -> dict[str, str]:

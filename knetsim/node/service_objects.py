@@ -22,15 +22,27 @@ HEADLESS = "service.kubernetes.io/headless"
 _PROTOCOLS: Mapping[str, Protocol] = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
 _AFFINITY_SECONDS = 10800
 _PORT_MAX = 65535
+#: the index of EndpointSlices that `index_by_owner` makes
+BY_OWNER = "owner"
+
+
+def owner_of(endpoint_slice: Object) -> str:
+    """The key of the Service that a slice belongs to, or ""."""
+    name = (endpoint_slice["metadata"].get("labels") or {}).get(SERVICE_NAME, "")
+    return f"{namespace_of(endpoint_slice)}/{name}" if name else ""
+
+
+def index_by_owner(endpoint_slice: Object) -> list[str]:
+    """Under which name an informer finds a slice: its Service's key."""
+    return [key] if (key := owner_of(endpoint_slice)) else []
 
 
 def service_of(endpoint_slice: Object) -> str:
-    """The key of the Service that a slice belongs to, or "" for what belongs to none or to no IPv4 Service."""
+    """The same for those who serve VIPs, or "" for what is nobody's business here."""
     labels = endpoint_slice["metadata"].get("labels") or {}
-    name = labels.get(SERVICE_NAME, "")
-    if not name or HEADLESS in labels or PROXY_NAME in labels or endpoint_slice.get("addressType", "IPv4") != "IPv4":
+    if HEADLESS in labels or PROXY_NAME in labels or endpoint_slice.get("addressType", "IPv4") != "IPv4":
         return ""
-    return f"{namespace_of(endpoint_slice)}/{name}"
+    return owner_of(endpoint_slice)
 
 
 def read_service(service: Object, slices: Sequence[Object]) -> tuple[ServicePort, ...]:

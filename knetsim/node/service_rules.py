@@ -28,9 +28,8 @@ from knetsim.dataplane.services.ports import ServicePlace, ServicePort
 from knetsim.dataplane.services.table import Rules
 from knetsim.dataplane.services.worker import WorkerServices
 from knetsim.errors import KernelError, NotReady
-from knetsim.node.dns import BY_OWNER, owner_of
 from knetsim.node.service_health import ServiceHealth, build_health_check
-from knetsim.node.service_objects import service_of
+from knetsim.node.service_objects import BY_OWNER, index_by_owner, service_of
 from knetsim.node.service_table import ServiceTable
 from knetsim.system.features.modules import find_module
 from knetsim.system.netlink import Netlink
@@ -111,8 +110,8 @@ class ServiceRules:
         """`nodes`: a running informer, whose zones count once they are told; a worker has its `zone` until then."""
         self.cluster = cluster
         self.services = Informer(store, "Service")
-        by_owner = {BY_OWNER: lambda each: [key] if (key := owner_of(each)) else []}  # names read this informer too
-        self.slices = Informer(store, "EndpointSlice", indexes={"service": _services_of, **by_owner})
+        # by owner for the cluster's other agents, which read it too
+        self.slices = Informer(store, "EndpointSlice", indexes={"service": _services_of, BY_OWNER: index_by_owner})
         self._pod_network, self._service_network = pod_network, service_network
         self._repair, self._resync_seconds, self._clock = repair, resync_seconds, clock
         self._tell, self._tell_service, self._nodes = tell, tell_service, nodes

@@ -137,14 +137,16 @@ class StaticVips:
         self,
         cluster: str,
         store: Store,
+        services: Informer,
         pods: Informer,
         hosts: Iterable[VipHost],
         *,
         repair: bool = True,
         tell: Tell = lambda host, reason, message: None,
     ) -> None:
-        self._cluster, self._store, self._pods, self._repair, self._tell = cluster, store, pods, repair, tell
-        self.services = Informer(store, "Service")
+        """`services` and `pods` are running informers."""
+        self._cluster, self._store, self._repair, self._tell = cluster, store, repair, tell
+        self._services, self._pods = services, pods
         self._hosts = {host.name: _Host(host) for host in hosts}
         self._wanted = _Wanted()
         self._looked = False
@@ -162,8 +164,7 @@ class StaticVips:
 
     def start(self) -> None:
         """Begin; returns at once."""
-        self.services.start()
-        self.services.on_change(self._service_changed)
+        self._services.on_change(self._service_changed)
         self._pods.on_change(self._pod_changed)
         self._loop.add(_OBJECTS)
         self._loop.start()
@@ -187,20 +188,20 @@ class StaticVips:
         return objects + hosts
 
     def stop(self) -> None:
-        """End watch and thread; the tables stay. Twice is once."""
+        """End the thread; the tables stay. Twice is once."""
         self._pods.forget(self._pod_changed)
-        self.services.stop()
+        self._services.forget(self._service_changed)
         self._loop.stop()
 
     # --- for those who add and delete
 
     def find(self, vip: IPv4Address) -> Object | None:
         """The object of a VIP, however it is called; another Service that has the address, too."""
-        return next((each for each in self.services.items() if each["spec"].get("clusterIP") == str(vip)), None)
+        return next((each for each in self._services.items() if each["spec"].get("clusterIP") == str(vip)), None)
 
     def known(self) -> list[str]:
         """The addresses of all VIPs."""
-        return sorted(str(each["spec"].get("clusterIP")) for each in self.services.items() if is_vip(each))
+        return sorted(str(each["spec"].get("clusterIP")) for each in self._services.items() if is_vip(each))
 
     def wait_applied(self, condition: Callable[[Sequence[StaticVip]], bool], what: str, timeout: float) -> None:
         """Wait until what the objects say fulfils `condition` and is in every host's kernel; NotReady."""
@@ -240,7 +241,7 @@ class StaticVips:
         """Read the objects; give those their addresses that have none."""
         wanted = _Wanted()
         vips: set[StaticVip] = set()
-        for service in self.services.items():
+        for service in self._services.items():
             if not is_vip(service) or service["metadata"].get("deletionTimestamp"):
                 continue
             try:

@@ -28,7 +28,8 @@ from knetsim.dataplane.dns import (
     answer_bytes,
     answer_query,
 )
-from knetsim.node.dns import owner_of, read_names
+from knetsim.node.dns import read_names
+from knetsim.node.service_objects import owner_of
 from tests.dns.table import Question, explain_difference, read_answer, read_table
 
 OBJECTS, QUESTIONS = read_table()

@@ -6,7 +6,7 @@
 The server itself, and the design note, are in dataplane/dns; who runs which is put together in cluster_dns.py.
 """
 
-from knetsim.node.dns.feed import BY_OWNER, NamesFeed
+from knetsim.node.dns.feed import NamesFeed
 from knetsim.node.dns.manifests import (
     DEPLOYMENT,
     EMBEDDED_PORT,
@@ -17,10 +17,9 @@ from knetsim.node.dns.manifests import (
     build_embedded,
     dns_address,
 )
-from knetsim.node.dns.objects import owner_of, read_names
+from knetsim.node.dns.objects import read_names
 
 __all__ = [
-    "BY_OWNER",
     "DEPLOYMENT",
     "EMBEDDED_PORT",
     "NAMESPACE",
@@ -30,6 +29,5 @@ __all__ = [
     "build_coredns",
     "build_embedded",
     "dns_address",
-    "owner_of",
     "read_names",
 ]

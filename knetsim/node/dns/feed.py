@@ -10,10 +10,8 @@ import threading
 from knetsim.api.informer import Informer
 from knetsim.api.objects import Object, name_of, split_key
 from knetsim.dataplane.dns import ServiceNames
-from knetsim.node.dns.objects import owner_of, read_names
-
-#: the index of EndpointSlices by their Service's key, which their informer must have
-BY_OWNER = "owner"
+from knetsim.node.dns.objects import read_names
+from knetsim.node.service_objects import BY_OWNER, owner_of
 
 
 class NamesFeed:

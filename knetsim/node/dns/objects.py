@@ -12,14 +12,7 @@ from typing import Any
 from knetsim.api.objects import Object, name_of, namespace_of
 from knetsim.dataplane.dns import NamedEndpoint, NamedService, PortName
 
-SERVICE_NAME = "kubernetes.io/service-name"
 _NO_PORT = (PortName("", "", None),)
-
-
-def owner_of(endpoint_slice: Object) -> str:
-    """The key of the Service that a slice belongs to, or ""."""
-    name = (endpoint_slice["metadata"].get("labels") or {}).get(SERVICE_NAME, "")
-    return f"{namespace_of(endpoint_slice)}/{name}" if name else ""
 
 
 def read_names(service: Object, slices: Sequence[Object]) -> NamedService:

@@ -14,7 +14,7 @@ from knetsim.api.informer import Informer
 from knetsim.errors import NotFound
 from knetsim.node.load_balancer_pool import Pool, choose_announcer
 from knetsim.node.load_balancers import BalancingWorker, LoadBalancers
-from knetsim.node.service_objects import SERVICE_NAME
+from knetsim.node.service_objects import BY_OWNER, SERVICE_NAME, index_by_owner
 from knetsim.system.arp import Announcer, build_announcement, build_reply, parse_request
 from knetsim.system.netlink import set_link
 from knetsim.system.netns import entered
@@ -108,9 +108,11 @@ class Cluster:
         self.events: list[tuple[str, str, str]] = []
         for host in (lab.w1, lab.w2):
             self.write_node(host.name.lower(), "True")
-        self.nodes = Informer(store, "Node")
-        self.nodes.start()
-        self.nodes.wait_synced(SECONDS)
+        slices = Informer(store, "EndpointSlice", indexes={BY_OWNER: index_by_owner})
+        self.informers = (Informer(store, "Node"), Informer(store, "Service"), slices)
+        for informer in self.informers:
+            informer.start()
+            informer.wait_synced(SECONDS)
         workers = [
             BalancingWorker(host.name, host.name.lower(), host.place, host.netlink, f"{host.name}-eth0")
             for host in (lab.w1, lab.w2)
@@ -119,12 +121,13 @@ class Cluster:
         def note(obj: dict[str, Any], reason: str, message: str) -> None:
             self.events.append((reason, obj["metadata"]["name"], message))
 
-        self.agent = LoadBalancers("C0", store, self.nodes, workers, POOL, tell=note, note=note)
+        self.agent = LoadBalancers("C0", store, *self.informers, workers, POOL, tell=note, note=note)
         self.agent.start()
 
     def stop(self) -> None:
         self.agent.stop()
-        self.nodes.stop()
+        for informer in self.informers:
+            informer.stop()
 
     def write_node(self, name: str, ready: str) -> None:
         node: dict[str, Any] = {"kind": "Node", "apiVersion": "v1", "metadata": {"name": name}}

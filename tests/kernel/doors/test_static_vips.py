@@ -142,9 +142,10 @@ def write_pod(store: EtcdStore, name: str, address: str) -> None:
 def test_the_agent_follows_objects_and_mends_what_was_changed(lab: ServicesLab, store: EtcdStore) -> None:
     told: list[tuple[str, str, str]] = []
     hosts = [VipHost(host.name, host.place, build_place(lab, host)) for host in (lab.w1, lab.w2)]
-    pods = Informer(store, "Pod")
-    pods.start()
-    agent = StaticVips("C0", store, pods, hosts, tell=lambda *words: told.append(words))
+    services, pods = Informer(store, "Service"), Informer(store, "Pod")
+    for informer in (services, pods):
+        informer.start()
+    agent = StaticVips("C0", store, services, pods, hosts, tell=lambda *words: told.append(words))
     agent.start()
     try:
         agent.wait_ready()
@@ -176,4 +177,5 @@ def test_the_agent_follows_objects_and_mends_what_was_changed(lab: ServicesLab, 
             assert ("ip", TABLE) not in nft.read_tables()
     finally:
         agent.stop()
-        pods.stop()
+        for informer in (services, pods):
+            informer.stop()
