@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,16 @@ import yaml
 from knetsim.names import HOST_STATE
 from knetsim.system import rpc, sandbox
 from knetsim.system.state import StateDirectory
+from knetsim.system.wait import wait_until
 from tests.machine import new_simulation_name
 
 KNETSIM = [sys.executable, "-m", "knetsim.cli.main"]
 CHECKOUT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180
+#: how long a change may take until it is seen where it counts
+SETTLE_SECONDS = 60.0
+#: one of two takes none of so many tries with a probability of 2^-24, one of three with 2^-14
+TRIES = 24
 #: the control plane of scenarios that name none: `auto` unless said, so that all tests can be run with either
 CONTROL_PLANE = os.environ.get("KNETSIM_TEST_CONTROL_PLANE", "")
 
@@ -39,6 +45,16 @@ def knetsim(
     return result
 
 
+def wait_to_find(what: str, read: Callable[[], object], wanted: object) -> None:
+    """Wait until `read` returns what is wanted."""
+
+    def explain() -> str:
+        found = read()
+        return "" if found == wanted else f"{found} instead of {wanted}"
+
+    wait_until(what, explain, SETTLE_SECONDS)
+
+
 class Lab:
     """A running simulation."""
 
@@ -53,6 +69,19 @@ class Lab:
     ) -> subprocess.CompletedProcess[str]:
         """`knetsim exec TARGET -- ARGV…`"""
         return knetsim("exec", "--name", self.name, target, "--", *argv, check=check, timeout=timeout)
+
+    def apply(self, manifest: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`knetsim apply` of a manifest's text."""
+        return knetsim("apply", "--name", self.name, "-f", "-", stdin=manifest, check=check)
+
+    def curl(self, place: str, words: str, times: int = 1) -> Counter[str]:
+        """Who answered how often; `exit 7` is curl's for refused, `exit 22` for an HTTP error, `exit 28` for lost."""
+        script = f"for i in $(seq {times}); do curl -sf -m 3 {words} || echo exit $?; done"
+        return Counter(self.exec(place, "sh", "-c", script, timeout=60 + 3 * times).stdout.splitlines())
+
+    def settle(self, place: str, words: str, wanted: set[str]) -> None:
+        """Wait until exactly these answer curl: kube-proxy takes a second for a change."""
+        wait_to_find(f"{place} curl {words}", lambda: set(self.curl(place, words, TRIES)), wanted)
 
     def line(self, text: str, check: bool = True) -> str:
         """A line at the mininet> prompt; what it printed."""

@@ -14,7 +14,7 @@ import yaml
 from knetsim.system.programs import find_program
 from knetsim.system.wait import wait_until
 from tests.dns import table
-from tests.lab.lab import Lab, knetsim, running
+from tests.lab.lab import Lab, running
 
 #: control plane and server
 VARIANTS = ("kubernetes-coredns", "kubernetes-embedded", "embedded-embedded")
@@ -62,9 +62,7 @@ def coredns(lab: Lab) -> Lab:
 
 
 def apply(lab: Lab, *objects: dict[str, Any]) -> None:
-    file = lab.directory.path / "objects.yaml"
-    file.write_text(yaml.safe_dump_all(objects))
-    knetsim("apply", "--name", lab.name, "-f", str(file))
+    lab.apply(yaml.safe_dump_all(objects))
 
 
 def build_pod(name: str, node: str, image: str = "busybox", **spec: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
@@ -17,12 +16,9 @@ import yaml
 from knetsim.control_choice import has_kubernetes
 from knetsim.system.programs import find_program
 from knetsim.system.wait import wait_until
-from tests.lab.lab import CHECKOUT, Lab, knetsim, running
+from tests.lab.lab import CHECKOUT, SETTLE_SECONDS, TRIES, Lab, running, wait_to_find
 
-SECONDS = 60.0
 BACKENDS = {"svc1": {"S1-W2", "S1-W3"}, "svc2": {"S2-W2", "S2-W3"}}
-#: a share of one half takes none of so many tries with a probability of 2^-20
-TRIES = 20
 
 
 def build_scenario(control_plane: str) -> str:
@@ -50,36 +46,10 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield lab
 
 
-def curl(lab: Lab, place: str, url: str, times: int = 1) -> Counter[str]:
-    """Who answered how often; `exit 7` is curl's for refused, `exit 22` for an HTTP error, `exit 28` for lost."""
-    script = f"for i in $(seq {times}); do curl -sf -m 3 {url} || echo exit $?; done"
-    return Counter(lab.exec(place, "sh", "-c", script).stdout.splitlines())
-
-
-def settle(lab: Lab, place: str, url: str, wanted: set[str]) -> None:
-    """Wait until exactly these answer: kube-proxy takes a second for a change."""
-
-    def missing() -> str:
-        found = set(curl(lab, place, url, TRIES))
-        return "" if found == wanted else f"{place} is answered by {found} instead of {wanted}"
-
-    wait_until(url, missing, SECONDS)
-
-
 def settle_status(lab: Lab, url: str, wanted: str) -> None:
     """Wait until C0e1 gets this HTTP status."""
-
-    def missing() -> str:
-        found = lab.exec("C0e1", "curl", "-s", "-m", "3", "-o", "/dev/null", "-w", "%{http_code}", url).stdout
-        return "" if found == wanted else f"{found} instead of {wanted}"
-
-    wait_until(url, missing, SECONDS)
-
-
-def apply(lab: Lab, tmp_path: Path, manifest: str) -> None:
-    file = tmp_path / "objects.yaml"
-    file.write_text(manifest)
-    knetsim("apply", "--name", lab.name, "-f", str(file))
+    words = ("curl", "-s", "-m", "3", "-o", "/dev/null", "-w", "%{http_code}", url)
+    wait_to_find(url, lambda: lab.exec("C0e1", *words).stdout, wanted)
 
 
 def get(lab: Lab, kind: str, name: str) -> dict[str, object]:
@@ -101,10 +71,10 @@ def test_a_ping_of_the_vip_is_answered_from_pods_and_workers(lab: Lab) -> None:
 
 def test_the_services_and_the_ingress_alternate(lab: Lab) -> None:
     for service, number in (("svc1", 1), ("svc2", 2)):
-        settle(lab, "C0w1", f"100.64.11.{number}:8000", BACKENDS[service])
-        settle(lab, "C0w1", f"localhost:8001/{service}", BACKENDS[service])
-        settle(lab, "C0e1", f"10.1.1.1:8001/{service}", BACKENDS[service])
-        settle(lab, "C0e1", f"C0w1:8001/{service}", BACKENDS[service])
+        lab.settle("C0w1", f"100.64.11.{number}:8000", BACKENDS[service])
+        lab.settle("C0w1", f"localhost:8001/{service}", BACKENDS[service])
+        lab.settle("C0e1", f"10.1.1.1:8001/{service}", BACKENDS[service])
+        lab.settle("C0e1", f"C0w1:8001/{service}", BACKENDS[service])
     assert lab.line("C0e1 curl -s 10.1.1.1:8001/svc1").strip() in BACKENDS["svc1"]
     settle_status(lab, "10.1.1.1:8001/nix", "404")
 
@@ -121,16 +91,14 @@ def test_kp_vip_add_twice_is_once_and_del_takes_it_away(lab: Lab) -> None:
     assert "no VIP 100.64.10.7" in lab.py('C0.kp_vip_del("100.64.10.7")', check=False)
 
 
-def test_an_address_belongs_to_a_vip_or_to_a_service(lab: Lab, tmp_path: Path) -> None:
+def test_an_address_belongs_to_a_vip_or_to_a_service(lab: Lab) -> None:
     assert "Service default/svc1 has it" in lab.py('C0.kp_vip_add("100.64.11.1", ["c1"])', check=False)
     assert "not in the range of Services" in lab.py('C0.kp_vip_add("10.9.9.9", ["c1"])', check=False)
     assert "no pod 'c9'" in lab.py('C0.kp_vip_add("100.64.10.8", ["c9"])', check=False)
     assert "needs a list of pods" in lab.py('C0.kp_vip_add("100.64.10.8", "c1")', check=False)
-    file = tmp_path / "objects.yaml"
-    file.write_text(
-        "{apiVersion: v1, kind: Service, metadata: {name: thief}, spec: {clusterIP: 100.64.10.1, ports: [{port: 80}]}}"
-    )
-    refused = knetsim("apply", "--name", lab.name, "-f", str(file), check=False)
+    spec = "{clusterIP: 100.64.10.1, ports: [{port: 80}]}"
+    thief = f"{{apiVersion: v1, kind: Service, metadata: {{name: thief}}, spec: {spec}}}"
+    refused = lab.apply(thief, check=False)
     assert refused.returncode != 0
     assert "100.64.10.1" in refused.stdout + refused.stderr
 
@@ -140,10 +108,10 @@ def test_run_ingress_opens_a_port_of_any_worker(lab: Lab) -> None:
     for _ in range(2):  # twice is once
         lab.py(f'C0w3.run_ingress("grp2", 8002, {rules})')
     for service, names in BACKENDS.items():
-        settle(lab, "C0e1", f"10.1.1.3:8002/{service}", names)
+        lab.settle("C0e1", f"10.1.1.3:8002/{service}", names)
     assert "no address with a port" in lab.py('C0w3.run_ingress("x", 8003, [{"path": "/", "endpoint": "a b"}])', False)
     lab.py('C0.store.delete("Ingress", "grp2")')
-    settle(lab, "C0e1", "10.1.1.3:8002/svc1", {"exit 7"})
+    lab.settle("C0e1", "10.1.1.3:8002/svc1", {"exit 7"})
 
 
 # --- ingress
@@ -151,13 +119,13 @@ def test_run_ingress_opens_a_port_of_any_worker(lab: Lab) -> None:
 
 def test_the_ingress_follows_its_pods(lab: Lab) -> None:
     lab.py('C0w2.delete_container("ic2")')
-    settle(lab, "C0e1", "10.1.1.1:8001/svc2", {"S2-W3"})
+    lab.settle("C0e1", "10.1.1.1:8001/svc2", {"S2-W3"})
     ingress = get(lab, "Ingress", "grp1")
     ports = [{"port": 8001, "protocol": "TCP"}, {"port": 443, "protocol": "TCP"}]
     assert ingress["status"] == {"loadBalancer": {"ingress": [{"ip": "10.1.1.1", "ports": ports}]}}
 
 
-def test_what_is_wrong_with_an_ingress_is_an_event_and_a_problem(lab: Lab, tmp_path: Path) -> None:
+def test_what_is_wrong_with_an_ingress_is_an_event_and_a_problem(lab: Lab) -> None:
     ingress = """\
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -167,16 +135,16 @@ spec:
     - http: {paths: [{path: /lost, pathType: Prefix, backend: {service: {name: lost, port: {number: 80}}}}]}
     - http: {paths: [{path: /svc1, pathType: Prefix, backend: {service: {name: svc2, port: {number: 8000}}}}]}
 """
-    apply(lab, tmp_path, ingress)
+    lab.apply(ingress)
     settle_status(lab, "10.1.1.1:8001/lost", "503")
-    settle(lab, "C0e1", "10.1.1.1:8001/svc1", BACKENDS["svc1"])
+    lab.settle("C0e1", "10.1.1.1:8001/svc1", BACKENDS["svc1"])
 
     def missing() -> str:
         events = lab.py('[(e["reason"], e["involvedObject"]["name"]) for e in C0.store.list("Event").items]')
         wanted = [f"('{reason}', 'lost')" for reason in ("ServiceNotFound", "PathTaken")]
         return ", ".join(each for each in wanted if each not in events)
 
-    wait_until("the Events", missing, SECONDS)
+    wait_until("the Events", missing, SETTLE_SECONDS)
     assert "Ingress C0/default/lost" in [problem["object"] for problem in lab.status()["problems"]]
     lab.py('C0.store.delete("Ingress", "lost")')
 
@@ -184,7 +152,7 @@ spec:
 # --- load balancers
 
 
-def test_a_load_balancer_has_an_address_on_the_underlay_that_moves(lab: Lab, tmp_path: Path) -> None:
+def test_a_load_balancer_has_an_address_on_the_underlay_that_moves(lab: Lab) -> None:
     balancers = """\
 apiVersion: v1
 kind: Service
@@ -201,27 +169,27 @@ spec:
   selector: {app: svc1}
   ports: [{port: 80, targetPort: 8000}]
 """
-    apply(lab, tmp_path, balancers)
+    lab.apply(balancers)
 
     def lacking() -> str:
         return "" if "10.1.255.1" in json.dumps(get(lab, "Service", "door").get("status")) else "no address"
 
-    wait_until("the address", lacking, SECONDS)
+    wait_until("the address", lacking, SETTLE_SECONDS)
     for place in ("C0e1", "C0w1", "C0w2", "C0/c1"):
-        settle(lab, place, "10.1.255.1", BACKENDS["svc1"])
+        lab.settle(place, "10.1.255.1", BACKENDS["svc1"])
     # only a worker with a backend answers, and only by its own
-    settle(lab, "C0e1", "10.1.255.77", {find_home(lab, "local").replace("c0w", "S1-W")})
+    lab.settle("C0e1", "10.1.255.77", {find_home(lab, "local").replace("c0w", "S1-W")})
     home = find_home(lab, "door")
     host = home.replace("c0", "C0")
     lab.line(f"link {host} C0s0 down")
     try:
-        wait_until("another worker", lambda: "" if find_home(lab, "door") != home else home, SECONDS)
+        wait_until("another worker", lambda: "" if find_home(lab, "door") != home else home, SETTLE_SECONDS)
         # by a pod that can still be reached
         wait_answer(lab, "10.1.255.1", {name for name in BACKENDS["svc1"] if not name.endswith(home[-1])})
     finally:
         lab.line(f"link {host} C0s0 up")
-    wait_until("its return", lambda: "" if find_home(lab, "door") == home else "another", SECONDS)
-    settle(lab, "C0e1", "10.1.255.1", BACKENDS["svc1"])
+    wait_until("its return", lambda: "" if find_home(lab, "door") == home else "another", SETTLE_SECONDS)
+    lab.settle("C0e1", "10.1.255.1", BACKENDS["svc1"])
 
 
 def find_home(lab: Lab, name: str) -> str:
@@ -233,15 +201,15 @@ def wait_answer(lab: Lab, url: str, wanted: set[str]) -> None:
     """Wait until one of these answers C0e1."""
 
     def missing() -> str:
-        found = set(curl(lab, "C0e1", url))
+        found = set(lab.curl("C0e1", url))
         return "" if found and found <= wanted else f"{found} instead of {wanted}"
 
-    wait_until(url, missing, SECONDS)
+    wait_until(url, missing, SETTLE_SECONDS)
 
 
-def test_a_service_that_ceases_to_be_a_load_balancer_gives_its_address_back(lab: Lab, tmp_path: Path) -> None:
+def test_a_service_that_ceases_to_be_a_load_balancer_gives_its_address_back(lab: Lab) -> None:
     plain = "{apiVersion: v1, kind: Service, metadata: {name: %s}, spec: {type: %s, ports: [{port: 80}]}}"
-    apply(lab, tmp_path, plain % ("brief", "LoadBalancer"))
+    lab.apply(plain % ("brief", "LoadBalancer"))
 
     def has(word: str) -> str:
         status = get(lab, "Service", "brief").get("status") or {}
@@ -249,9 +217,9 @@ def test_a_service_that_ceases_to_be_a_load_balancer_gives_its_address_back(lab:
         found = bool((status.get("loadBalancer") or {}).get("ingress"))
         return "" if found is (word == "an address") else word
 
-    wait_until("its address", lambda: has("an address"), SECONDS)
+    wait_until("its address", lambda: has("an address"), SETTLE_SECONDS)
     lab.py('C0.store.delete("Service", "brief")')
-    apply(lab, tmp_path, plain % ("brief", "ClusterIP"))
+    lab.apply(plain % ("brief", "ClusterIP"))
     assert has("no address") == ""
 
 

@@ -17,11 +17,10 @@ from knetsim.control_choice import has_kubernetes
 from knetsim.status import ClusterPolicies
 from knetsim.system.programs import find_plugin, find_program
 from knetsim.system.wait import wait_until
-from tests.lab.lab import CHECKOUT, Lab, knetsim, running
+from tests.lab.lab import CHECKOUT, SETTLE_SECONDS, Lab, knetsim, running, wait_to_find
 from tests.status_shape import explain_mismatch
 
 SCENARIO = CHECKOUT / "scenarios" / "policies.yaml"
-SECONDS = 30.0
 API, DB = "http://100.64.20.1:8080", "http://100.64.20.2:5432"
 #: a pod of the shop that asks for everything as soon as it runs, and says whether it was answered
 EAGER = """\
@@ -74,18 +73,7 @@ def find_ip(lab: Lab, name: str) -> str:
 
 def settle(lab: Lab, pod: str, url: str, wanted: str) -> None:
     """Wait until a pod is answered so."""
-
-    def explain() -> str:
-        found = get(lab, pod, url)
-        return "" if found == wanted else f"{pod} is answered {found}"
-
-    wait_until(url, explain, SECONDS)
-
-
-def apply(lab: Lab, tmp_path: Any, text: str) -> None:
-    file = tmp_path / "objects.yaml"
-    file.write_text(text)
-    knetsim("apply", "--name", lab.name, "-f", str(file))
+    wait_to_find(f"{pod} asks {url}", lambda: get(lab, pod, url), wanted)
 
 
 def test_the_ways_that_are_open_are_open_from_the_first_moment_and_no_others(lab: Lab) -> None:
@@ -99,7 +87,7 @@ def test_the_ways_that_are_open_are_open_from_the_first_moment_and_no_others(lab
     )
 
 
-def test_names_are_known_to_those_who_may_ask(lab: Lab, tmp_path: Any) -> None:
+def test_names_are_known_to_those_who_may_ask(lab: Lab) -> None:
     """Whoever answers: pods of CoreDNS, or a server that is no pod."""
     assert get(lab, "front", "http://api:8080", 20) == "api"
     dns = next(
@@ -109,10 +97,10 @@ def test_names_are_known_to_those_who_may_ask(lab: Lab, tmp_path: Any) -> None:
     )
     rules = dns["spec"]["egress"]
     dns["spec"]["egress"] = []
-    apply(lab, tmp_path, yaml.safe_dump(dns))
+    lab.apply(yaml.safe_dump(dns))
     settle(lab, "front", "http://api:8080", "nothing")
     dns["spec"]["egress"] = rules
-    apply(lab, tmp_path, yaml.safe_dump(dns))
+    lab.apply(yaml.safe_dump(dns))
     settle(lab, "front", "http://api:8080", "api")
 
 
@@ -122,15 +110,15 @@ def test_probes_pass_and_nothing_is_a_problem(lab: Lab) -> None:
     assert [problem for problem in status["problems"] if "olic" in problem["object"]] == []
 
 
-def test_no_container_starts_before_its_policies_hold(lab: Lab, tmp_path: Any) -> None:
-    apply(lab, tmp_path, EAGER % API)
+def test_no_container_starts_before_its_policies_hold(lab: Lab) -> None:
+    lab.apply(EAGER % API)
 
     def explain() -> str:
         phases = {pod["name"]: pod["phase"] for pod in lab.status()["clusters"][0]["pods"]}
         assert phases.get("eager") != "Failed", "it was answered, though no policy lets it"
         return "" if phases.get("eager") == "Succeeded" else str(phases.get("eager"))
 
-    wait_until("the pod's end", explain, SECONDS)
+    wait_until("the pod's end", explain, SETTLE_SECONDS)
 
 
 def test_a_table_deleted_by_hand_is_back(lab: Lab) -> None:
@@ -164,7 +152,7 @@ def test_the_status_tells_who_is_selected_what_is_allowed_and_what_was_dropped(l
     assert ingress["dropped"] > before[1]
 
 
-def test_a_policy_that_is_added_or_changed_counts_at_once(lab: Lab, tmp_path: Any) -> None:
+def test_a_policy_that_is_added_or_changed_counts_at_once(lab: Lab) -> None:
     policy = """\
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -173,9 +161,9 @@ spec:
   podSelector: {matchLabels: {app: db}}
   ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: %s}}}]}]
 """
-    apply(lab, tmp_path, policy % "street")
+    lab.apply(policy % "street")
     settle(lab, "street/visitor", DB, "db")
     assert get(lab, "watch/guard", DB) == "nothing"
-    apply(lab, tmp_path, policy % "watch")
+    lab.apply(policy % "watch")
     settle(lab, "street/visitor", DB, "nothing")
     settle(lab, "watch/guard", DB, "db")

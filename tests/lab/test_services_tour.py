@@ -8,14 +8,10 @@ import pytest
 import yaml
 
 from knetsim.control_choice import has_kubernetes
-from knetsim.system.wait import wait_until
-from tests.lab.lab import CHECKOUT, Lab, running
+from tests.lab.lab import CHECKOUT, TRIES, Lab, running
 
 SCENARIO = CHECKOUT / "scenarios" / "services.yaml"
-SECONDS = 60.0
 PODS = {"web-1", "web-2", "web-3"}
-#: one of three takes none of so many tries with a probability of 2^-14 each
-TRIES = 24
 
 
 @pytest.fixture(scope="module", params=["kubernetes", "embedded"])
@@ -29,48 +25,34 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield lab
 
 
-def ask(lab: Lab, place: str, words: str, times: int = 1) -> set[str]:
-    """Who answered curl; `exit 7` is refused."""
-    script = f"for i in $(seq {times}); do curl -sf -m 3 {words} || echo exit $?; done"
-    return set(lab.exec(place, "sh", "-c", script).stdout.splitlines())
-
-
-def settle(lab: Lab, place: str, words: str, wanted: set[str]) -> None:
-    def missing() -> str:
-        found = ask(lab, place, words, TRIES)
-        return "" if found == wanted else f"{place} is answered by {found} instead of {wanted}"
-
-    wait_until(words, missing, SECONDS)
-
-
 @pytest.mark.parametrize("place", ["C0w1", "C0w3", "C0/client"])
 def test_addresses_for_inside(lab: Lab, place: str) -> None:
-    settle(lab, place, "100.64.30.1", PODS)
-    assert len(ask(lab, place, "100.64.30.2", TRIES)) == 1, "a client keeps its pod"
+    lab.settle(place, "100.64.30.1", PODS)
+    assert len(lab.curl(place, "100.64.30.2", TRIES)) == 1, "a client keeps its pod"
     own = {"C0w3": "web-3"}.get(place, "web-1")
-    settle(lab, place, "100.64.30.3", {own})
-    settle(lab, place, "100.64.30.8", {"exit 7"})
+    lab.settle(place, "100.64.30.3", {own})
+    lab.settle(place, "100.64.30.8", {"exit 7"})
 
 
 def test_addresses_for_outside(lab: Lab) -> None:
     for worker in (1, 2, 3):
-        settle(lab, "C0e1", f"10.1.1.{worker}:30080", PODS)
-    settle(lab, "C0e1", "10.1.255.10", PODS)
+        lab.settle("C0e1", f"10.1.1.{worker}:30080", PODS)
+    lab.settle("C0e1", "10.1.255.10", PODS)
     lab.exec("C0e1", "ip", "route", "replace", "10.1.9.9", "via", "10.1.1.1")
-    settle(lab, "C0e1", "10.1.9.9", PODS)
+    lab.settle("C0e1", "10.1.9.9", PODS)
 
 
 def test_the_policy_local_shows_the_client(lab: Lab) -> None:
-    (words,) = ask(lab, "C0e1", "10.1.255.11/cgi-bin/who")
+    (words,) = lab.curl("C0e1", "10.1.255.11/cgi-bin/who")
     assert words.endswith(" sees 10.1.0.1")
-    assert not any("10.1.0.1" in words for words in ask(lab, "C0e1", "10.1.1.1:30080/cgi-bin/who", TRIES))
+    assert not any("10.1.0.1" in words for words in lab.curl("C0e1", "10.1.1.1:30080/cgi-bin/who", TRIES))
 
 
 def test_the_ingress_leads_on_by_host(lab: Lab) -> None:
-    settle(lab, "C0e1", "-H 'Host: shop.example.com' 10.1.1.1/web", PODS)
-    settle(lab, "C0e1", "-H 'Host: a.pods.example.com' 10.1.1.1/", PODS)
-    assert ask(lab, "C0e1", "-H 'Host: other.example.com' 10.1.1.1/web") == {"exit 22"}
-    (words,) = ask(lab, "C0e1", "-H 'Host: shop.example.com' 10.1.1.1/web/cgi-bin/who")
+    lab.settle("C0e1", "-H 'Host: shop.example.com' 10.1.1.1/web", PODS)
+    lab.settle("C0e1", "-H 'Host: a.pods.example.com' 10.1.1.1/", PODS)
+    assert lab.curl("C0e1", "-H 'Host: other.example.com' 10.1.1.1/web") == {"exit 22": 1}
+    (words,) = lab.curl("C0e1", "-H 'Host: shop.example.com' 10.1.1.1/web/cgi-bin/who")
     assert words.partition(" ")[0] in PODS
 
 
