@@ -40,7 +40,7 @@ from knetsim.errors import AlreadyExists, KnetsimError, NotFound, ObjectError, S
 from knetsim.node import metrics_api
 from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.kubelet import Kubelet, KubeletWorker
-from knetsim.node.kubelet_api import KubeletApi
+from knetsim.node.kubelet_api import KubeletApi, build_tls
 from knetsim.scenario import ClusterSpec
 from knetsim.system.daemon import Supervisor
 from knetsim.system.programs import TOOLS, find_program
@@ -332,7 +332,7 @@ class KubernetesPlane:
     def _serve_metrics(self, kubelets: KubeletApi, signed: Credentials) -> None:
         """What `kubectl top` asks, by way of the API server."""
         pair = signed.authority.issue_server("metrics-server", metrics_api.SERVER_NAME, (metrics_api.SERVER_NAME,))
-        tls = metrics_api.build_metrics_tls(pair.certificate, pair.key, signed.front_proxy_authority)
+        tls = build_tls(pair.certificate, pair.key, signed.front_proxy_authority)
         at = (metrics_api.ADDRESS, metrics_api.PORT)
         kubelets.serve_beside(self._host.place, at, tls, metrics_api.build_metrics_application)
         for obj in metrics_api.build_metrics_objects(signed.ca.read_bytes()):

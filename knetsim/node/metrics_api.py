@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import base64
 import re
-import ssl
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -64,17 +62,6 @@ def build_metrics_objects(ca: bytes) -> list[Object]:
         },
     }
     return [reader, service, registration]
-
-
-def build_metrics_tls(certificate: Path, key: Path, front_proxy_ca: Path) -> ssl.SSLContext:
-    """TLS for the API server as the front proxy."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    context.load_verify_locations(front_proxy_ca)
-    context.verify_mode = ssl.CERT_OPTIONAL
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def build_metrics_application(nodes: Nodes) -> web.Application:

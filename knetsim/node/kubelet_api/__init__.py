@@ -17,6 +17,6 @@ To see it: `C0w1 ss -ltnp`, `kubectl get --raw /api/v1/nodes/c0w1/proxy/pods`. N
 nothing.
 """
 
-from knetsim.node.kubelet_api.server import KubeletApi
+from knetsim.node.kubelet_api.server import KubeletApi, build_tls
 
-__all__ = ["KubeletApi"]
+__all__ = ["KubeletApi", "build_tls"]
