@@ -37,7 +37,10 @@ def is_ready(node: Mapping[str, Any]) -> bool:
 
 def _ready_status(node: Mapping[str, Any]) -> str:
     conditions = (node.get("status") or {}).get("conditions") or ()
-    return next((item.get("status", "") for item in conditions if item.get("type") == "Ready"), "")
+    for item in conditions:
+        if item.get("type") == "Ready":
+            return str(item.get("status", ""))
+    return ""
 
 
 def choose_worker(pod: Mapping[str, Any], nodes: Iterable[Object], load: Mapping[str, int]) -> str:
@@ -48,11 +51,12 @@ def choose_worker(pod: Mapping[str, Any], nodes: Iterable[Object], load: Mapping
     refusals: Counter[str] = Counter()
     fitting: list[tuple[bool, int, int, int, str]] = []
     for node in nodes:
-        if refusal := _refusal(pod["spec"], node):
+        ready = _ready_status(node)
+        if refusal := _refusal(pod["spec"], node, ready):
             refusals[refusal] += 1
             continue
         name = name_of(node)
-        fitting.append((not is_ready(node), -_preference(pod["spec"], node), load.get(name, 0), len(name), name))
+        fitting.append((ready != "True", -_preference(pod["spec"], node), load.get(name, 0), len(name), name))
     if fitting:
         return min(fitting)[-1]
     raise NotReady("no worker can take the pod", describe(pod), explain(refusals), "knetsim status shows the workers")
@@ -67,12 +71,12 @@ def explain(refusals: Counter[str]) -> str:
     return f"0/{total} nodes are available: {why}."
 
 
-def _refusal(spec: Mapping[str, Any], node: Object) -> str:
-    """Why a node does not take a pod with this spec, in the scheduler's words; "" when it does."""
+def _refusal(spec: Mapping[str, Any], node: Object, ready: str) -> str:
+    """Why a node, `ready` or not, does not take a pod with this spec, in the scheduler's words; "" when it does."""
     if node["spec"].get("unschedulable") and not _tolerates(spec, _CORDONED):
         return "node(s) were unschedulable"
     taints = list(node["spec"].get("taints") or ())
-    if _ready_status(node) not in ("", "True"):
+    if ready not in ("", "True"):
         taints.append(_NOT_READY)  # which the node-lifecycle controller would put there
     for taint in taints:
         if taint.get("effect") in ("NoSchedule", "NoExecute") and not _tolerates(spec, taint):
