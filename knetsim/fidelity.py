@@ -54,8 +54,8 @@ _NATIVE = "the same links, addresses and routes, by netlink and without programs
 _AGENT = "flannel's leases, device, routes, ARP and FDB entries; one process for all workers, which repairs drift"
 _EMULATOR = (
     "kube-proxy's nftables mode: same hooks, maps, choices of backends and health checks, one process for all "
-    "workers; it counts connections, repairs its table, serves a contested address for the older Service, draws lots "
-    "by a rule for each backend where kube-proxy has a map for each Service; no metrics"
+    "workers; it counts connections, repairs its table, serves a contested address for the older Service; Services "
+    "with only a ClusterIP share chains and two maps, where kube-proxy has chains and a map for each; no metrics"
 )
 _POLICY = (
     "the whole API in nftables, by one process for all workers; what the API leaves open: a policy counts for "

@@ -24,7 +24,14 @@ from knetsim.bench.plan import Plan, Tell
 from knetsim.bench.service_writes import measure_writes
 from knetsim.dataplane.services.ports import Backend, ServicePlace, ServicePort
 from knetsim.dataplane.services.rules import build_service
-from knetsim.dataplane.services.table import Rules, build_changes, build_difference, build_table
+from knetsim.dataplane.services.table import (
+    Rules,
+    build_changes,
+    build_difference,
+    build_picks,
+    build_table,
+    find_picks,
+)
 from knetsim.dataplane.services.worker import WorkerServices
 from knetsim.errors import KnetsimError
 from knetsim.system import netns
@@ -183,7 +190,7 @@ def _take_changes(
     services: WorkerServices, floor: _ByNft, known: Mapping[str, Rules], count: int, taken: dict[str, list[float]]
 ) -> None:
     """A Service comes, gets a backend more, loses it, and goes, again and again, here and there in turns."""
-    desired = dict(known)
+    desired, picks = dict(known), find_picks(known.values())
     for number in range(count, count + CHANGES):
         key = str(number)
         for kind, backends in ((COMES, BACKENDS), (BACKEND_COMES, BACKENDS + 1), (BACKEND_GOES, BACKENDS), (GOES, 0)):
@@ -200,8 +207,11 @@ def _take_changes(
             busy = time.thread_time()
             taken.setdefault(kind, []).append(_time(change))
             taken.setdefault(f"{kind}-busy", []).append(time.thread_time() - busy)
-            text = build_changes([build_difference(before, desired.get(key))])
-            taken.setdefault(f"{kind}-floor", []).append(floor.time(text))
+            after = desired.get(key)
+            new = find_picks([after] if after else []) - picks
+            picks |= new
+            texts = (build_picks(new), build_changes([build_difference(before, after)]))
+            taken.setdefault(f"{kind}-floor", []).append(sum(floor.time(text) for text in texts if text))
 
 
 def _take_first_packets(worker: Namespaces, listener: socket.socket, last: int, taken: dict[str, list[float]]) -> None:

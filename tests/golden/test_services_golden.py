@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import yaml
 from knetsim.dataplane.services.kube_proxy import build_argv, build_config
 from knetsim.dataplane.services.ports import Backend, ServicePlace, ServicePort
 from knetsim.dataplane.services.rules import build_service
-from knetsim.dataplane.services.table import build_base, build_changes, build_difference
+from knetsim.dataplane.services.table import build_base, build_changes, build_difference, build_picks, find_picks
+from knetsim.system.nfnetlink import Count
 
 DIRECTORY = Path(__file__).parent / "services"
 CASES: dict[str, Any] = yaml.safe_load((DIRECTORY / "cases.yaml").read_text())
@@ -62,7 +64,8 @@ def test_the_real_kube_proxys_configuration(golden: Golden) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_what_services_add(golden: Golden, case: str) -> None:
     rules = [build_service([read_port(values)], PLACE) for values in CASES[case]]
-    golden(DIRECTORY / f"{case}.nft", build_changes(build_difference(None, each) for each in rules))
+    changes = build_changes(build_difference(None, each) for each in rules)
+    golden(DIRECTORY / f"{case}.nft", build_picks(find_picks(rules)) + changes)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +73,8 @@ def test_what_services_add(golden: Golden, case: str) -> None:
     [
         ("backend-comes", ("cluster-ip", 0, 1), ("cluster-ip", 0, 2)),
         ("backend-goes", ("cluster-ip", 0, 2), ("cluster-ip", 0, 1)),
+        ("cluster-ip-goes", ("cluster-ip", 0, 2), None),
+        ("backend-comes-to-chains", ("affinity", 0, 1), ("affinity", 0, 2)),
         ("last-backend-goes", ("external", 0, 1), ("external", 0, 0)),
         ("first-backend-comes", ("external", 0, 0), ("external", 0, 1)),
         ("service-goes", ("affinity", 0, 2), None),
@@ -79,7 +84,19 @@ def test_what_services_add(golden: Golden, case: str) -> None:
 def test_what_a_change_says(
     golden: Golden, name: str, before: tuple[str, int, int], after: tuple[str, int, int] | None
 ) -> None:
-    golden(DIRECTORY / f"{name}.nft", build_changes([build_difference(_rules(before), _rules(after))]))
+    old, new = _rules(before), _rules(after)
+    picks = new.picks - old.picks if new else ()
+    golden(DIRECTORY / f"{name}.nft", build_picks(picks) + build_changes([build_difference(old, new)]))
+
+
+def test_what_comes_in_place_of_what_goes_counts_on(golden: Golden) -> None:
+    """The first backend goes, so that the second one gets its lot."""
+    (port,) = (read_port(values) for values in CASES["cluster-ip"][:1])
+    fewer = build_service([replace(port, backends=port.backends[1:])], PLACE)
+    difference = build_difference(build_service([port], PLACE), fewer)
+    known = {"service-ips": Count(7, 420), "backends": Count(3, 180)}
+    counts = {new: known[old.set] for new, old in difference.carried.items()}
+    golden(DIRECTORY / "first-backend-goes.nft", build_changes([difference], counts))
 
 
 def _rules(state: tuple[str, int, int] | None) -> Any:

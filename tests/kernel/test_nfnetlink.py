@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -13,20 +14,24 @@ import pytest
 
 from knetsim.dataplane.services.rules import build_service
 from knetsim.dataplane.services.table import (
+    KEYS,
     TABLE,
     Difference,
     Rules,
     build_changes,
     build_deletion,
     build_difference,
+    build_picks,
     build_table,
     encode_changes,
     encode_deletion,
+    encode_picks,
+    find_picks,
 )
 from knetsim.errors import KernelError
 from knetsim.system.netlink.wire import Request
 from knetsim.system.netns import Namespaces
-from knetsim.system.nfnetlink import Ruleset, Transactions, UnknownForm, next_generation
+from knetsim.system.nfnetlink import Count, Ruleset, Transactions, UnknownForm, next_generation
 from knetsim.system.nfnetlink.commands import add_chain, add_elements, add_rule, delete_chain, flush_chain
 from knetsim.system.nft import Nft, apply_nft, read_nft
 from knetsim.system.run import run
@@ -84,6 +89,9 @@ def test_messages_put_in_what_the_text_says(places: Places, case: str) -> None:
     with Nft(by_text) as nft, Transactions(by_messages) as kernel:
         for place in (by_text, by_messages):
             apply_nft(place, build_table(PLACE, []))
+        picks = find_picks(rules for backends in (None, 1) for rules in build_rules(case, backends))
+        kernel.commit(encode_picks(picks))
+        nft.apply(build_picks(picks))
         empty = show(by_text)
         for step in build_steps(case):
             try:
@@ -99,6 +107,36 @@ def test_messages_put_in_what_the_text_says(places: Places, case: str) -> None:
         nft.apply(build_deletion(sorted(retired)))
         assert read_nft(by_messages, "list ruleset") == read_nft(by_text, "list ruleset")
         assert show(by_messages) == empty
+
+
+def test_counts_go_on_by_messages_as_by_text(places: Places) -> None:
+    by_text, by_messages = places("text"), places("messages")
+    port = read_port(CASES["cluster-ip"][0])
+    before = build_service([port], PLACE)
+    after = build_service([replace(port, backends=port.backends[1:])], PLACE)
+    first, second = build_difference(None, before), build_difference(before, after)
+    assert {(new.set, new.key[-1], old.key[-1]) for new, old in second.carried.items()} == {
+        ("service-ips", "0", "0"),
+        ("backends", "0", "1"),
+    }
+    back = build_difference(after, before)
+    with Nft(by_text) as nft, Transactions(by_messages) as kernel, Ruleset(by_messages) as ruleset:
+        for place in (by_text, by_messages):
+            apply_nft(place, build_table(PLACE, [before]))
+            apply_nft(place, build_changes([build_difference(before, None), first]))
+        kernel.commit(encode_picks([3, 5]))
+        nft.apply(build_picks([3, 5]))
+        for step, packets in ((second, 5), (back, 6)):
+            counts = {new: Count(packets, 60 * packets) for new in step.carried}
+            kernel.commit(encode_changes([step], counts))
+            nft.apply(build_changes([step], counts))
+            assert show(by_messages) == show(by_text)
+            assert f"counter packets {packets} bytes {60 * packets}" in show(by_messages)
+            for new, count in counts.items():
+                assert ruleset.counts(TABLE, new.set, KEYS[new.set], [new.key]) == {new.key: count}
+        nothing = "100.64.0.99 . tcp . 80"
+        assert ruleset.counts(TABLE, "service-ips", KEYS["service-ips"], [nothing]) == {}
+        assert ruleset.counts("no-table", "service-ips", KEYS["service-ips"], [nothing]) == {}
 
 
 def test_a_transaction_is_all_or_nothing_and_names_what_was_refused(places: Places) -> None:

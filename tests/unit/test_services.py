@@ -237,6 +237,48 @@ def test_an_address_passes_from_one_service_to_another_in_one_transaction() -> N
     assert text.index("delete element ip knetsim-services service-ips") < text.index("add map ip knetsim-services")
 
 
+@pytest.mark.parametrize(
+    ("options", "has_chains"),
+    [
+        ({}, False),
+        ({"protocol": "udp"}, False),
+        ({"internal_local": True}, False),
+        ({"affinity_seconds": 60}, True),
+        ({"node_port": 30080}, True),
+        ({"external_ips": (IPv4Address("10.1.9.1"),)}, True),
+        ({"balancer_ips": (IPv4Address("10.1.9.1"),)}, True),
+    ],
+)
+def test_only_what_is_more_than_a_cluster_ip_has_chains_of_its_own(options: Any, has_chains: bool) -> None:
+    two = build_service([build_port(backend("11.1.0.2"), backend("11.1.0.3"), **options)], W1)
+    assert bool(two.chains) == has_chains
+    assert two.picks == (frozenset() if has_chains else {2})
+
+
+def test_a_name_that_is_too_long_for_a_comment_is_that_of_a_chain() -> None:
+    names = {"namespace": "n" * 63, "service": "s" * 63}
+    rules = build_service([build_port(backend("11.1.0.2"), **names)], W1)
+    assert len(rules.chains) == 2
+    without = build_service([build_port(**names)], W1)
+    assert max(len(comment) for _, comment in without.elements.values()) == 128, "nft takes no more"
+
+
+def test_a_backend_that_gets_another_lot_keeps_its_count() -> None:
+    addresses = [f"11.1.0.{number}" for number in range(2, 6)]
+
+    def build(*numbers: int) -> Rules:
+        return build_service([build_port(*(backend(addresses[number]) for number in numbers))], W1)
+
+    def carried(before: Rules, after: Rules) -> dict[str, str]:
+        moves = build_difference(before, after).carried
+        return {new.key[-1]: old.key[-1] for new, old in moves.items() if new.set == "backends"}
+
+    assert carried(build(0, 1, 2), build(1, 2)) == {"0": "1", "1": "2"}
+    assert carried(build(1, 2), build(0, 1, 2)) == {"1": "0", "2": "1"}
+    assert carried(build(0, 1), build(0, 1, 2)) == {}
+    assert carried(build(0, 1), build(0, 3)) == {}, "another backend begins at 0"
+
+
 def test_affinity_of_another_length_keeps_who_is_known() -> None:
     short, long = (build_service([build_port(backend("11.1.0.2"), affinity_seconds=each)], W1) for each in (10, 20))
     text = build_changes([build_difference(short, long)])
@@ -271,7 +313,7 @@ def test_workers_share_the_rules_of_a_service_unless_its_policy_says_otherwise()
     one, two = table.rules("default/web", W1), table.rules("default/web", W2)
     assert isinstance(one, Rules)
     assert isinstance(two, Rules)
-    assert one.chains != two.chains
+    assert one.elements != two.elements
     assert table.update("default/web", None, []) == {"default/web"}
     assert table.rules("default/web", W1) is None
     assert len(table) == 0
@@ -355,6 +397,12 @@ def test_a_service_that_cannot_be_read_has_no_rules_and_a_problem() -> None:
 # --- what nft shows ---------------------------------------------------------------------------------------------------
 
 
+def test_lots_are_counted_by_backend() -> None:
+    lot = {"val": {"concat": ["100.64.0.9", "tcp", 80, 0]}, "comment": "default/web/tcp/80", "counter": {"packets": 4}}
+    found: Any = [{"map": {"name": "backends", "elem": [[{"elem": lot}, {"concat": ["11.1.0.2", 8080]}]]}}]
+    assert parse_counters(found) == ([], [BackendCounter("default/web/tcp/80", "11.1.0.2:8080", 4)])
+
+
 def test_counters_are_read_by_service_and_backend() -> None:
     key = {"elem": {"val": {"concat": ["100.64.0.9", "tcp", 80]}, "counter": {"packets": 3, "bytes": 180}}}
     refused = {"elem": {"val": {"concat": ["tcp", 30080]}, "comment": "default/web/tcp/80", "counter": {"packets": 1}}}
@@ -377,4 +425,7 @@ def test_counters_are_read_by_service_and_backend() -> None:
 
 
 def test_a_table_that_is_not_there_has_drifted() -> None:
-    assert compare_table(TableContent({}, set(), set()), W1, [], ()) == "chain cluster-ips-check is gone, and 14 more"
+    assert (
+        compare_table(TableContent({}, set(), set()), W1, [], {1, 2}, ())
+        == "chain cluster-ips-check is gone, and 16 more"
+    )

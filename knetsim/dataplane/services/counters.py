@@ -1,6 +1,7 @@
 """How many connections each Service and each backend got on a worker, read from the table's counters.
 
-NAT chains see the first packet of a connection only, so a counter's packets are connections (and UDP flows).
+NAT chains see the first packet of a connection only, so a counter's packets are connections (and UDP flows). Backends
+are counted by the elements of their lots, or by the rules of their chains.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from knetsim.dataplane.services.table import SETS, TABLE
+from knetsim.dataplane.services.table import BACKENDS, SETS, TABLE
 from knetsim.system.nft import Nft
 
 _ENDPOINT = "endpoint/"
@@ -45,7 +46,9 @@ def parse_counters(found: Iterable[dict[str, Any]]) -> tuple[list[AddressCounter
     addresses: list[AddressCounter] = []
     backends: list[BackendCounter] = []
     for entry in found:
-        if (stored := entry.get("map")) and stored["name"] in SETS:
+        if (stored := entry.get("map")) and stored["name"] == BACKENDS:
+            backends += [_read_lot(*element) for element in stored.get("elem", ())]
+        elif stored and stored["name"] in SETS:
             addresses += [_read_address(stored["name"], *element) for element in stored.get("elem", ())]
         elif (rule := entry.get("rule")) and rule["chain"].startswith(_ENDPOINT):
             backends += [_read_backend(rule["chain"], each["counter"]) for each in rule["expr"] if "counter" in each]
@@ -61,6 +64,11 @@ def _read_address(name: str, key: Any, verdict: dict[str, Any]) -> AddressCounte
     details = key.get("elem", {}) if isinstance(key, dict) else {}
     path = chain.partition("/")[2] or details.get("comment", "")
     return AddressCounter(name, _read_key(key), path, details.get("counter", {}).get("packets", 0))
+
+
+def _read_lot(key: Any, data: Any) -> BackendCounter:
+    details, (address, port) = key["elem"], data["concat"]
+    return BackendCounter(details.get("comment", ""), f"{address}:{port}", details["counter"]["packets"])
 
 
 def _read_backend(chain: str, counter: dict[str, int]) -> BackendCounter:

@@ -10,17 +10,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from knetsim.dataplane.services.ports import ServicePlace
-from knetsim.dataplane.services.table import KEYS, SETS, Element, Rules, build_base_chains
+from knetsim.dataplane.services.table import KEYS, SETS, Element, Rules, build_base_chains, build_pick, pick_chain
 from knetsim.system.nfnetlink import TableContent
 from knetsim.system.nfnetlink.language import show_key
 
 
-def compare_table(found: TableContent, place: ServicePlace, services: Iterable[Rules], retired: Iterable[str]) -> str:
-    """What a worker's table has otherwise than it ought to, in words; empty when nothing differs. Pure."""
+def compare_table(
+    found: TableContent, place: ServicePlace, services: Iterable[Rules], picks: Iterable[int], retired: Iterable[str]
+) -> str:
+    """What a worker's table has otherwise than it ought to, in words; empty when nothing differs. `picks`: the numbers
+    of backends of which there is a chain. Pure."""
     chains = {
         name: len(rules) - rules[0].startswith("type ") for name, rules in build_base_chains(place).items()
     } | dict.fromkeys(retired, 0)
     elements: set[Element] = set()
+    chains.update((pick_chain(number), len(build_pick(number))) for number in picks)
     sets = {*SETS, "nodeport-ips"}
     for rules in services:
         chains.update((name, len(lines)) for name, lines in rules.chains.items())

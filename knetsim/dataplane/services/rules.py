@@ -1,5 +1,15 @@
 """The chains and elements of one Service; pure.
 
+One with nothing but a ClusterIP has elements only. The chain is that of all Services with as many backends:
+
+    service-ips:  100.64.0.9 . tcp . 80 comment "default/web/tcp/80" : goto pick-2
+    chain pick-2:                                           one of the backends, by lot
+        dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 2 map @backends
+    backends:     100.64.0.9 . tcp . 80 . 0 : 11.15.64.2 . 8080, 100.64.0.9 . tcp . 80 . 1 : 11.15.80.2 . 8080
+    hairpin-connections:  100.64.0.9 . 11.15.64.2 . 11.15.64.2, …   a pod that reaches itself: masqueraded
+
+One with other addresses, or with affinity, has chains of its own:
+
     service-ips:  100.64.0.9 . tcp . 80 : goto service/default/web/tcp/80
     chain service/default/web/tcp/80:                       one of the backends, by lot
         numgen random mod 2 0 goto endpoint/default/web/tcp/80/11.15.64.2/8080
@@ -20,8 +30,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from knetsim.dataplane.services.choose import Choice, choose_backends
 from knetsim.dataplane.services.ports import Backend, ServicePlace, ServicePort
 from knetsim.dataplane.services.table import (
+    BACKENDS,
     CLUSTER_IPS,
     FIREWALL_IPS,
+    HAIRPINS,
     MARK_RULE,
     NO_ENDPOINT_NODE_PORTS,
     NO_ENDPOINT_SERVICES,
@@ -30,9 +42,12 @@ from knetsim.dataplane.services.table import (
     SERVICE_NODE_PORTS,
     Element,
     Rules,
+    pick_chain,
 )
 
 _REFUSED = f"goto {REJECT}"
+#: what nft takes (nftables include/rule.h: NFTNL_UDATA_COMMENT_MAXLEN); with names of 63 letters a path has 138
+_COMMENT_MAX = 128
 #: who adds a client says for how long, so that another time is another rule and the set with its clients stays
 _AFFINITY = "type ipv4_addr; flags dynamic,timeout;"
 
@@ -42,9 +57,14 @@ def build_service(ports: Iterable[ServicePort], place: ServicePlace) -> Rules:
     chains: dict[str, tuple[str, ...]] = {}
     elements: dict[Element, tuple[str, str]] = {}
     sets: dict[str, str] = {}
+    picks: set[int] = set()
     for port in ports:
         choice = choose_backends(port, place)
         elements[Element(CLUSTER_IPS, str(port.cluster_ip))] = ("", "")
+        if _needs_no_chain(port) and (backends := choice.local if port.internal_local else choice.cluster):
+            elements |= _draw_elements(port, backends)
+            picks.add(len(backends))
+            continue
         elements |= _internal_elements(port, choice)
         elements |= _external_elements(port, choice)
         elements |= _firewall_elements(port)
@@ -54,7 +74,7 @@ def build_service(ports: Iterable[ServicePort], place: ServicePlace) -> Rules:
             chains[_name("firewall", port)] = (_firewall_rule(port, place),)
         if port.affinity_seconds is not None:
             sets |= {_affinity(port, backend): _AFFINITY for backend in choice.all}
-    return Rules(chains, elements, sets)
+    return Rules(chains, elements, sets, frozenset(picks - {1}))
 
 
 def depends_on_worker(ports: Iterable[ServicePort]) -> bool:
@@ -77,6 +97,12 @@ def _affinity(port: ServicePort, backend: Backend) -> str:
     return f"affinity/{port.path}/{backend.address}/{backend.port}"
 
 
+def _needs_no_chain(port: ServicePort) -> bool:
+    """Whether all there is to it is a VIP, and backends of which any may take a connection. Its elements have its name
+    in their comments; where that is too long, only a chain can have it."""
+    return not port.is_external and port.affinity_seconds is None and len(port.path) <= _COMMENT_MAX
+
+
 # --- who leads there --------------------------------------------------------------------------------------------------
 
 
@@ -89,6 +115,16 @@ def _internal_elements(port: ServicePort, choice: Choice) -> dict[Element, tuple
     if reachable:
         return {Element(SERVICE_IPS, key): (f"goto {_name(chain, port)}", "")}
     return {Element(NO_ENDPOINT_SERVICES, key): ("drop" if choice.anywhere else _REFUSED, _comment(port))}
+
+
+def _draw_elements(port: ServicePort, backends: Sequence[Backend]) -> dict[Element, tuple[str, str]]:
+    """Of a port without chains: how many lots, who has which, and pods that draw themselves."""
+    key, comment = f"{port.cluster_ip} . {port.protocol} . {port.port}", _comment(port)
+    found = {Element(SERVICE_IPS, key): (f"goto {pick_chain(len(backends))}", comment)}
+    for lot, backend in enumerate(backends):
+        found[Element(BACKENDS, f"{key} . {lot}")] = (f"{backend.address} . {backend.port}", comment)
+        found[Element(HAIRPINS, f"{port.cluster_ip} . {backend.address} . {backend.address}")] = ("", "")
+    return found
 
 
 def _external_elements(port: ServicePort, choice: Choice) -> dict[Element, tuple[str, str]]:
@@ -119,7 +155,7 @@ def _firewall_elements(port: ServicePort) -> dict[Element, tuple[str, str]]:
 
 
 def _comment(port: ServicePort) -> str:
-    return port.path
+    return port.path[:_COMMENT_MAX]
 
 
 # --- where it goes ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ element that led to it for a moment, and refuse (kube-proxy waits likewise).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from functools import partial
 
 from knetsim.dataplane.services.drift import compare_table
@@ -20,17 +20,21 @@ from knetsim.dataplane.services.stale import find_stale
 from knetsim.dataplane.services.table import (
     KEYS,
     TABLE,
+    Difference,
+    Element,
     Rules,
     build_changes,
     build_difference,
     build_table,
     encode_changes,
     encode_deletion,
+    encode_picks,
+    find_picks,
 )
 from knetsim.errors import KnetsimError
 from knetsim.system.conntrack import Conntrack
 from knetsim.system.netns import Namespaces
-from knetsim.system.nfnetlink import OwnTable, UnknownForm
+from knetsim.system.nfnetlink import Count, OwnTable, UnknownForm
 from knetsim.system.nft import Nft
 
 #: seconds until retired chains are deleted, many at once
@@ -51,6 +55,7 @@ class WorkerServices:
         self._conntrack = Conntrack(namespaces)
         self._applied: dict[str, Rules] = {}
         self._retired: dict[str, float] = {}
+        self._picks: set[int] = set()
         self._whole = True  # the next transaction makes the whole table
 
     def close(self) -> None:
@@ -103,7 +108,9 @@ class WorkerServices:
         """
         if self._whole:
             return ""
-        compare = partial(compare_table, place=self.place, services=self._applied.values(), retired=self._retired)
+        compare = partial(
+            compare_table, place=self.place, services=self._applied.values(), picks=self._picks, retired=self._retired
+        )
         drift = self._table.find_drift(KEYS, compare, thorough=thorough)
         self._whole = bool(drift)
         return drift
@@ -111,14 +118,17 @@ class WorkerServices:
     def _apply_all(self, desired: Mapping[str, Rules]) -> None:
         self._table.make(self._nft.apply, build_table(self.place, desired.values()))
         self._applied, self._retired, self._whole = dict(desired), {}, False
+        self._picks = {1} | find_picks(desired.values())
 
     def _apply_changes(self, desired: Mapping[str, Rules], changed: Iterable[str]) -> None:
         keys = [key for key in changed if self._applied.get(key) is not desired.get(key)]
         differences = [build_difference(self._applied.get(key), desired.get(key)) for key in keys]
+        self._add_picks(find_picks(desired[key] for key in keys if key in desired) - self._picks)
+        counts = self._read_counts(differences)
         try:
-            requests = encode_changes(differences)
+            requests = encode_changes(differences, counts)
         except UnknownForm:
-            self._table.change(self._nft.apply, build_changes(differences))
+            self._table.change(self._nft.apply, build_changes(differences, counts))
         else:
             self._table.commit(requests)
         for key in keys:
@@ -131,6 +141,25 @@ class WorkerServices:
         for each in differences:
             for chain in each.chains:
                 self._retired.pop(chain, None)
+
+    def _add_picks(self, numbers: Set[int]) -> None:
+        """Once and for all: how many backends Services have are numbers that come back."""
+        self._table.commit(encode_picks(numbers))
+        self._picks |= numbers
+
+    def _read_counts(self, differences: Iterable[Difference]) -> dict[Element, Count]:
+        """What the elements that come have counted under their former keys. What is counted from now until they are
+        there, a tenth of a millisecond, is left out."""
+        heirs: dict[str, dict[str, Element]] = {}
+        for each in differences:
+            for new, old in each.carried.items():
+                heirs.setdefault(old.set, {})[old.key] = new
+        return {
+            new_by_key[key]: count
+            for name, new_by_key in heirs.items()
+            for key, count in self._table.counts(name, KEYS[name], new_by_key).items()
+            if count.packets
+        }
 
     def _delete_retired(self) -> None:
         now = self._clock()

@@ -15,9 +15,9 @@ Cost: a Service with two backends is 11 messages, encoded once for all workers; 
 
 from __future__ import annotations
 
-from knetsim.system.nfnetlink.language import UnknownForm
+from knetsim.system.nfnetlink.language import Count, UnknownForm
 from knetsim.system.nfnetlink.own_table import OwnTable
 from knetsim.system.nfnetlink.ruleset import Ruleset, TableContent
 from knetsim.system.nfnetlink.transactions import Transactions, next_generation
 
-__all__ = ["OwnTable", "Ruleset", "TableContent", "Transactions", "UnknownForm", "next_generation"]
+__all__ = ["Count", "OwnTable", "Ruleset", "TableContent", "Transactions", "UnknownForm", "next_generation"]

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from knetsim.system.netlink.wire import NLM_F_APPEND, NLM_F_CREATE, Request, text
 from knetsim.system.nfnetlink import wire as nf
-from knetsim.system.nfnetlink.language import read_element, read_key, read_rule, read_set
+from knetsim.system.nfnetlink.language import Count, read_element, read_key, read_rule, read_set
+
+NO_COUNTS: Mapping[str, Count] = {}
 
 
 def _request(kind: int, flags: int, attributes: Sequence[bytes], command: str) -> Request:
@@ -59,10 +61,23 @@ def delete_set(table: str, name: str) -> Request:
     return _request(nf.DELSET, 0, attributes, f"delete set ip {table} {name}")
 
 
-def add_elements(table: str, name: str, types: Sequence[str], elements: Mapping[str, tuple[str, str]]) -> Request:
-    """Put elements into a set, or a map: key → (verdict, comment), either may be empty. `types` are those of the key's
-    parts: `ipv4_addr`, `inet_proto`, `inet_service`."""
-    found = [read_element(types, key, verdict, comment) for key, (verdict, comment) in elements.items()]
+def add_elements(
+    table: str,
+    name: str,
+    types: Sequence[str],
+    elements: Mapping[str, tuple[str, str]],
+    data_types: Sequence[str] = (),
+    counts: Mapping[str, Count] = NO_COUNTS,
+) -> Request:
+    """Put elements into a set, or a map: key → (what it leads to, comment), either may be empty.
+
+    `types` are those of the key's parts: `ipv4_addr`, `inet_proto`, `inet_service`, `integer`; `data_types` those of
+    what it leads to, none for a verdict. `counts`: what elements have counted already, by key.
+    """
+    found = [
+        read_element(types, key, data, comment, data_types, counts.get(key))
+        for key, (data, comment) in elements.items()
+    ]
     return _elements(nf.NEWSETELEM, NLM_F_CREATE, table, name, found, f"add element ip {table} {name}", elements)
 
 

@@ -8,15 +8,30 @@ Source: linux/netfilter/nf_tables.h; `man nft` for what they mean.
 from __future__ import annotations
 
 from knetsim.system.netlink import wire
-from knetsim.system.nfnetlink.wire import EXPR_DATA, EXPR_NAME, LIST_ELEMENT, nested, number, number64, value, verdict
+from knetsim.system.nfnetlink.wire import (
+    COUNTER_BYTES,
+    COUNTER_PACKETS,
+    ELEMENT_EXPR,
+    EXPR_DATA,
+    EXPR_NAME,
+    LIST_ELEMENT,
+    nested,
+    number,
+    number64,
+    value,
+    verdict,
+)
 
 EQUAL, NOT_EQUAL = 0, 1
 _REGISTER, _SECOND = 1, 2
+#: four bytes each, behind one another: the first is the beginning of _REGISTER (NFT_REG32_00)
+_QUARTERS = (1, 9, 10, 11)
 _VERDICT_REGISTER = 0
 _NETWORK_HEADER = 1
 _META_MARK, _META_L4PROTO = 3, 16
 _FIB_SOURCE, _FIB_TYPE = 1, 3
-_NAT_DNAT, _NAT_PORT_GIVEN, _FAMILY_IPV4 = 1, 2, 2
+_NAT_DNAT, _NAT_ADDRESS_GIVEN, _NAT_PORT_GIVEN, _FAMILY_IPV4 = 1, 1, 2, 2
+_TRANSPORT_HEADER, _DESTINATION_PORT = 2, 2
 _RANDOM = 1
 _UPDATE = 1
 
@@ -29,7 +44,11 @@ def _expression(name: str, *attributes: bytes) -> bytes:
 
 def load_address(offset: int, size: int = 4) -> bytes:
     """Bytes of the IPv4 header."""
-    return _expression("payload", number(1, _REGISTER), number(2, _NETWORK_HEADER), number(3, offset), number(4, size))
+    return _payload(_NETWORK_HEADER, offset, size, _REGISTER)
+
+
+def _payload(header: int, offset: int, size: int, register: int) -> bytes:
+    return _expression("payload", number(1, register), number(2, header), number(3, offset), number(4, size))
 
 
 def load_l4proto() -> bytes:
@@ -55,6 +74,28 @@ def load_source_type() -> bytes:
 def load_random(modulus: int) -> bytes:
     """A number from 0 to `modulus` - 1, by lot."""
     return _expression("numgen", number(1, _REGISTER), number(2, modulus), number(3, _RANDOM), number(4, 0))
+
+
+def translate_by_lot(modulus: int, name: str) -> bytes:
+    """Send the connection where the map `name` says, by its destination's address, protocol, port, and a lot."""
+    address, protocol, port, lot = _QUARTERS
+    return b"".join(
+        [
+            _payload(_NETWORK_HEADER, DESTINATION, 4, address),
+            _expression("meta", number(2, _META_L4PROTO), number(1, protocol)),
+            _payload(_TRANSPORT_HEADER, _DESTINATION_PORT, 2, port),
+            _expression("numgen", number(1, lot), number(2, modulus), number(3, _RANDOM), number(4, 0)),
+            _expression("lookup", number(2, address), number(3, address), wire.text(1, name), number(4, 0)),
+            _expression(
+                "nat",
+                number(1, _NAT_DNAT),
+                number(2, _FAMILY_IPV4),
+                number(3, address),
+                number(5, protocol),
+                number(7, _NAT_ADDRESS_GIVEN | _NAT_PORT_GIVEN),
+            ),
+        ]
+    )
 
 
 def mask(keep: bytes, flip: bytes, *, with_operation: bool) -> bytes:
@@ -96,6 +137,12 @@ def update(name: str, milliseconds: int) -> bytes:
 def count() -> bytes:
     """Count packets and bytes, from 0."""
     return _expression("counter")
+
+
+def counted(packets: int, size: int) -> bytes:
+    """What an element of a set with counters has counted: packets, and bytes."""
+    counter = nested(EXPR_DATA, number64(COUNTER_BYTES, size), number64(COUNTER_PACKETS, packets))
+    return nested(ELEMENT_EXPR, wire.text(EXPR_NAME, "counter"), counter)
 
 
 def decide(word: str, chain: str = "") -> bytes:

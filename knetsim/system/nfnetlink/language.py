@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import NamedTuple
 
 from knetsim.system.netlink import wire
 from knetsim.system.netlink.wire import BYTE_ORDER, ipv4_text, packed_cidr, packed_ipv4
@@ -30,6 +31,13 @@ _SET = "type ipv4_addr; flags dynamic,timeout;"
 
 #: tells the sets of one transaction apart; none is used twice by this process
 _set_ids = count(1)
+
+
+class Count(NamedTuple):
+    """What an element has counted."""
+
+    packets: int
+    bytes: int
 
 
 class UnknownForm(ValueError):
@@ -105,6 +113,10 @@ def _draw_lot(rule: Rule, modulus: str, number: str) -> None:
     rule.expressions += [ex.load_random(int(modulus)), ex.compare(ex.EQUAL, int(number).to_bytes(4, BYTE_ORDER))]
 
 
+def _dnat_by_lot(rule: Rule, modulus: str, name: str) -> None:
+    rule.expressions.append(ex.translate_by_lot(int(modulus), name))
+
+
 def _comment(rule: Rule, text: str) -> None:
     rule.comment = text
 
@@ -122,6 +134,10 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[..., None]], ...] = tuple(
         (rf"update @{_NAME} \{{ ip saddr timeout (\d+)s \}}", _update),
         (r"dnat to (\d[\d.]*):(\d+)", _dnat),
         (r"numgen random mod (\d+) (\d+)", _draw_lot),
+        (
+            r"dnat ip to ip daddr \. meta l4proto \. th dport \. numgen random mod (\d+) map @" + _NAME,
+            _dnat_by_lot,
+        ),
         (rf"(goto|jump) {_NAME}", _decide),
         (r"(drop|accept|return)()", _decide),
         (r'comment "([^"]*)"', _comment),
@@ -179,35 +195,52 @@ def read_key(types: Sequence[str], text: str) -> bytes:
     return nf.nested(nf.LIST_ELEMENT, _read_key(types, text))
 
 
-def read_element(types: Sequence[str], key: str, verdict: str, comment: str) -> bytes:
-    """An element with what it leads to, if it is one of a map, and its comment, if it has one; UnknownForm."""
+def read_element(
+    types: Sequence[str],
+    key: str,
+    data: str,
+    comment: str,
+    data_types: Sequence[str] = (),
+    counted: Count | None = None,
+) -> bytes:
+    """An element with what it leads to, if it is one of a map (a verdict, or values of `data_types`), its comment, if
+    it has one, and what it has counted, if it does not begin at 0; UnknownForm."""
     parts = [_read_key(types, key)]
-    if verdict:
-        parts.append(nf.verdict(nf.ELEMENT_DATA, *_read_verdict(verdict)))
+    if data_types:
+        parts.append(nf.value(nf.ELEMENT_DATA, _read_parts(data_types, data)))
+    elif data:
+        parts.append(nf.verdict(nf.ELEMENT_DATA, *_read_verdict(data)))
     if comment:
         parts.append(nf.comment(nf.ELEMENT_USERDATA, comment))
+    if counted:
+        parts.append(ex.counted(counted.packets, counted.bytes))
     return nf.nested(nf.LIST_ELEMENT, *parts)
 
 
 def _read_key(types: Sequence[str], text: str) -> bytes:
+    return nf.value(nf.ELEMENT_KEY, _read_parts(types, text))
+
+
+def _read_parts(types: Sequence[str], text: str) -> bytes:
     """Each part begins with a register of its own: four bytes."""
     try:
-        parts = [_PARTS[kind](part) for kind, part in zip(types, text.split(" . "), strict=True)]
+        return b"".join([_PARTS[kind](part) for kind, part in zip(types, text.split(" . "), strict=True)])
     except (KeyError, ValueError, OverflowError) as error:
         raise UnknownForm(text) from error
-    return nf.value(nf.ELEMENT_KEY, b"".join(parts) if len(parts) > 1 else parts[0])
 
 
 _PARTS: Mapping[str, Callable[[str], bytes]] = {
     "ipv4_addr": packed_ipv4,
     "inet_proto": lambda name: bytes((_PROTOCOLS[name], 0, 0, 0)),
     "inet_service": lambda port: int(port).to_bytes(2, "big") + b"\0\0",
+    "integer": lambda number: int(number).to_bytes(4, BYTE_ORDER),
 }
 _NAMES = {number: name for name, number in _PROTOCOLS.items()}
 _WORDS: Mapping[str, Callable[[bytes], str]] = {
     "ipv4_addr": ipv4_text,
     "inet_proto": lambda part: _NAMES.get(part[0], str(part[0])),
     "inet_service": lambda part: str(int.from_bytes(part[:2], "big")),
+    "integer": lambda part: str(int.from_bytes(part, BYTE_ORDER)),
 }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from knetsim.system.netlink.wire import Request
 from knetsim.system.netns import Namespaces
+from knetsim.system.nfnetlink.language import Count
 from knetsim.system.nfnetlink.ruleset import Ruleset, TableContent
 from knetsim.system.nfnetlink.transactions import Transactions, next_generation
 
@@ -65,6 +66,10 @@ class OwnTable:
         after = self._ruleset.generation()
         self._seen = after if before == self._seen and after == next_generation(before) else None
         self.transactions += 1
+
+    def counts(self, name: str, types: Sequence[str], keys: Iterable[str]) -> dict[str, Count]:
+        """What elements of the set `name` have counted, by key; `types` are those of the key's parts. KernelError."""
+        return self._ruleset.counts(self._name, name, types, keys)
 
     def find_drift(self, sets: Iterable[str], compare: Compare | None, *, thorough: bool = True) -> str:
         """What somebody else has changed in the table, in words, or nothing. KernelError.

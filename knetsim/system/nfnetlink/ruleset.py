@@ -15,7 +15,7 @@ from knetsim.errors import KernelError
 from knetsim.system.netlink import decode, wire
 from knetsim.system.netns import Namespaces
 from knetsim.system.nfnetlink import wire as nf
-from knetsim.system.nfnetlink.language import read_key
+from knetsim.system.nfnetlink.language import Count, read_key, show_key
 from knetsim.system.nfnetlink.questions import Questions
 
 
@@ -86,6 +86,25 @@ class Ruleset:
         ]
         return any(self._ask(f"get element ip {table} {name}", nf.GETSETELEM, 0, *attributes, fine=errno.ENOENT))
 
+    def counts(self, table: str, name: str, types: Sequence[str], keys: Iterable[str]) -> dict[str, Count]:
+        """What these elements of a set with counters have counted, by their keys, as far as they are there. One that
+        is not may hide those behind it."""
+        attributes = [
+            wire.text(nf.ELEMENTS_TABLE, table),
+            wire.text(nf.ELEMENTS_SET, name),
+            nf.nested(nf.ELEMENTS, *(read_key(types, key) for key in keys)),
+        ]
+        found = {}
+        for answer in self._ask(
+            f"get element ip {table} {name}", nf.GETSETELEM, wire.NLM_F_ACK, *attributes, fine=errno.ENOENT
+        ):
+            for _, element in decode.attributes(answer[nf.ELEMENTS]):
+                parts = dict(decode.attributes(element))
+                key = dict(decode.attributes(parts[nf.ELEMENT_KEY]))[nf.DATA_VALUE]
+                if nf.ELEMENT_EXPR in parts:
+                    found[show_key(types, bytes(key))] = _read_count(parts[nf.ELEMENT_EXPR])
+        return found
+
     def _keys(self, table: str, name: str) -> Iterator[bytes]:
         attributes = [wire.text(nf.ELEMENTS_TABLE, table), wire.text(nf.ELEMENTS_SET, name)]
         for found in self._dump(f"elements of {name}", nf.GETSETELEM, *attributes):
@@ -102,6 +121,11 @@ class Ruleset:
         """The attributes of each message that answers; of a dump all, else the one there is."""
         answers = self._questions.ask(f"nft {what}", kind, flags, *attributes, fine=fine)
         return (dict(decode.attributes(body)) for body in answers)
+
+
+def _read_count(expression: memoryview) -> Count:
+    counter = dict(decode.attributes(dict(decode.attributes(expression))[nf.EXPR_DATA]))
+    return Count(_number(counter[nf.COUNTER_PACKETS]), _number(counter[nf.COUNTER_BYTES]))
 
 
 def _text(value: memoryview) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from knetsim.api.informer import Informer
 from knetsim.dataplane.services.ports import ServicePlace
 from knetsim.dataplane.services.rules import build_service
+from knetsim.dataplane.services.table import BACKENDS, TABLE
 from knetsim.dataplane.services.worker import RETIRED_SECONDS, WorkerServices
 from knetsim.errors import KernelError
 from knetsim.system.netlink import delete_route
@@ -47,26 +48,34 @@ class Clock:
         return self.now
 
 
-def test_a_transaction_carries_only_what_changed(lab: ServicesLab, kernel: WorkerServices) -> None:
+@pytest.mark.parametrize("options", [{}, {"node_port": 30080}], ids=["ClusterIP", "NodePort"])
+def test_a_transaction_carries_only_what_changed(lab: ServicesLab, kernel: WorkerServices, options: Any) -> None:
     pods = [lab.pod("c1", lab.w1), lab.pod("c2", lab.w1)]
     other = build_port(pods[0], service="other", cluster_ip=IPv4Address("100.64.0.10"))
-    desired = {"default/web": build_service([build_port(pods[0])], kernel.place)}
+    desired = {"default/web": build_service([build_port(pods[0], **options)], kernel.place)}
     desired["default/other"] = build_service([other], kernel.place)
     kernel.apply(desired, ())
     before = _handles(kernel.nft)
-    desired["default/web"] = build_service([build_port(*pods)], kernel.place)
+    desired["default/web"] = build_service([build_port(*pods, **options)], kernel.place)
     kernel.apply(desired, ["default/web", "default/other"])
     after = _handles(kernel.nft)
     changed = {name for name in after if after[name] != before.get(name)}
-    assert changed == {"service/default/web/tcp/80", f"endpoint/default/web/tcp/80/{pods[1].ip}/8080"}
-    assert kernel.transactions == 2
+    path = "default/web/tcp/80"
+    assert changed == ({f"service/{path}", f"endpoint/{path}/{pods[1].ip}/8080"} if options else {"pick-2"})
+    assert kernel.transactions == (2 if options else 3), "the first Service with two backends: a chain, then what leads"
+    done = kernel.transactions
     kernel.apply(desired, ["default/web"])
-    assert kernel.transactions == 2, "twice is once"
+    assert kernel.transactions == done, "twice is once"
+    for number, backends in enumerate((1, 2, 1), 1):
+        desired["default/web"] = build_service([build_port(*pods[:backends], **options)], kernel.place)
+        kernel.apply(desired, ["default/web"])
+        assert kernel.transactions == done + number
+    assert "pick-2" in _handles(kernel.nft) or options, "it stays for the next one"
     assert kernel.find_drift() == ""
 
 
 def test_chains_that_nothing_leads_to_go_later(lab: ServicesLab, kernel: WorkerServices) -> None:
-    desired = {"default/web": build_service([build_port(lab.pod("c1", lab.w1))], kernel.place)}
+    desired = {"default/web": build_service([build_port(lab.pod("c1", lab.w1), affinity_seconds=60)], kernel.place)}
     kernel.apply(desired, ())
     empty = len(_handles(kernel.nft)) - 2
     assert kernel.apply({}, ["default/web"]) == RETIRED_SECONDS
@@ -88,11 +97,15 @@ def test_chains_that_nothing_leads_to_go_later(lab: ServicesLab, kernel: WorkerS
         "flush chain ip knetsim-services services",
         "delete element ip knetsim-services service-ips { 100.64.0.9 . tcp . 80 }",
         "add element ip knetsim-services cluster-ips { 1.2.3.4 }",
+        "delete element ip knetsim-services backends { 100.64.0.9 . tcp . 80 . 1 }",
+        "flush set ip knetsim-services hairpin-connections",
+        "flush chain ip knetsim-services pick-2",
         "add chain ip knetsim-services mine",
     ],
 )
 def test_what_was_changed_by_hand_is_found_and_mended(lab: ServicesLab, kernel: WorkerServices, damage: str) -> None:
-    desired = {"default/web": build_service([build_port(lab.pod("c1", lab.w1))], kernel.place)}
+    pods = [lab.pod("c1", lab.w1), lab.pod("c2", lab.w1)]
+    desired = {"default/web": build_service([build_port(*pods)], kernel.place)}
     kernel.apply(desired, ())
     whole = kernel.nft.read("list table ip knetsim-services")
     with Nft(lab.w1.place) as hand:
@@ -124,6 +137,25 @@ def test_a_quick_look_sees_another_table_and_a_thorough_one_the_rest(lab: Servic
     assert kernel.find_drift() == ""
 
 
+def test_what_only_libnftables_can_say_is_one_transaction_with_the_rest(
+    lab: ServicesLab, kernel: WorkerServices
+) -> None:
+    """A set of networks in a rule, beside a Service whose number of backends changes."""
+    pods = [lab.pod(f"c{number}", lab.w1) for number in range(3)]
+    walled = {"service": "walled", "cluster_ip": SERVICE_NETWORK[8], "balancer_ips": (IPv4Address("10.1.200.1"),)}
+    desired = {}
+    for done, (count, ranges) in enumerate([(1, "10.1.9.0/24"), (2, "10.1.8.0/24"), (3, "10.1.7.0/24")]):
+        desired["default/web"] = build_service([build_port(*pods[:count])], kernel.place)
+        port = build_port(*pods[:count], source_ranges=(IPv4Network(ranges),), **walled)
+        desired["default/walled"] = build_service([port], kernel.place)
+        kernel.apply(desired, desired)
+        assert kernel.transactions == 1 + 2 * done, "a chain for so many backends, then the change"
+        assert kernel.find_drift() == ""
+        listed = kernel.nft.read(f"list table ip {TABLE}")
+        assert ranges in listed
+        assert f"goto pick-{count}" in listed
+
+
 def test_a_failed_transaction_is_followed_by_a_whole_table(lab: ServicesLab, kernel: WorkerServices) -> None:
     pods = [lab.pod("c1", lab.w1), lab.pod("c2", lab.w1)]
     desired = {"default/web": build_service([build_port(pods[0])], kernel.place)}
@@ -134,7 +166,9 @@ def test_a_failed_transaction_is_followed_by_a_whole_table(lab: ServicesLab, ker
         kernel.apply(desired, ["default/web"])
     kernel.apply(desired, ())
     assert kernel.find_drift() == ""
-    assert f"endpoint/default/web/tcp/80/{pods[1].ip}/8080" in _handles(kernel.nft)
+    assert f'comment "default/web/tcp/80" : {pods[1].ip} . 8080' in kernel.nft.read(
+        f"list map ip {TABLE} {BACKENDS}", stateless=True
+    )
 
 
 def _handles(nft: Nft) -> dict[str, list[int]]:
@@ -255,7 +289,7 @@ def test_a_table_that_somebody_else_made_in_its_place_is_replaced(lab: ServicesL
         objects.put(endpoints(pod))
         settle(rules, service(), endpoints(pod))
         assert rules.status()[0].error == ""
-        assert f"endpoint/default/web/tcp/80/{pod.ip}/8080" in hand.read("list table ip knetsim-services")
+        assert f": {pod.ip} . 8080" in hand.read(f"list map ip {TABLE} {BACKENDS}")
     assert told[0] == ("C0w1", "ServicesRepaired", told[0][2])
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -10,7 +13,8 @@ import pytest
 
 from knetsim.dataplane.services.counters import read_counters
 from knetsim.dataplane.services.ports import Backend
-from knetsim.dataplane.services.table import TABLE
+from knetsim.dataplane.services.rules import build_service
+from knetsim.dataplane.services.table import BACKENDS, TABLE
 from knetsim.system.netlink import add_route, delete_route
 from knetsim.system.nft import Nft
 from knetsim.system.sysctl import write_sysctl
@@ -80,6 +84,85 @@ def test_connections_are_spread_and_counted(lab: ServicesLab) -> None:
     ]
     by_address = {str(server.backend()): found[server.name] for server in servers}
     assert {each.backend: each.connections for each in backends} == by_address
+
+
+def test_counts_go_on_when_backends_come_and_go(lab: ServicesLab) -> None:
+    services = lab.install(lab.w1)
+    client = lab.pod("c0", lab.w1)
+    first, second, third = (lab.serve(f"c{number}", lab.w1) for number in (1, 2, 3))
+    lab.apply(build_port(first, second, third))
+    total = lab.spread(client.place, VIP, 30)
+    for servers in ((second, third), (third,), (first, third)):
+        gone = {"c1", "c2", "c3"} - {server.name for server in servers}
+        lab.apply(build_port(*servers))
+        total = total + lab.spread(client.place, VIP, 20)
+        total = Counter({name: 0 if name in gone else number for name, number in total.items()})
+        addresses, backends = read_counters(services.nft)
+        assert {each.backend: each.connections for each in backends} == {
+            str(server.backend()): total[server.name] for server in servers
+        }
+    assert [each.connections for each in addresses] == [90]
+    assert services.find_drift() == ""
+
+
+def test_no_connection_is_lost_while_the_number_of_backends_changes(lab: ServicesLab) -> None:
+    services = lab.install(lab.w1)
+    client = lab.pod("c0", lab.w1)
+    servers = [lab.serve(f"c{number}", lab.w1) for number in (1, 2, 3)]
+    stages = [(0,), (0, 1), (0, 1, 2), (1, 2), (2,), (0, 2)]
+    ports = [build_port(*(servers[number] for number in stage)) for stage in stages]
+    desired = [{"web": build_service([port], services.place)} for port in ports]
+    services.apply(desired[0], ["web"])
+    ended = threading.Event()
+
+    def change() -> int:
+        changes = 0
+        while not ended.is_set():
+            changes += 1
+            services.apply(desired[changes % len(desired)], ["web"])
+        return changes
+
+    with ThreadPoolExecutor(1) as pool:
+        changing = pool.submit(change)
+        try:
+            found = lab.spread(client.place, VIP, 300)
+        finally:
+            ended.set()
+        assert changing.result() > len(stages)
+    assert found.keys() == {"c1", "c2", "c3"}
+    assert services.find_drift() == ""
+
+
+def test_a_lot_that_is_no_more_is_the_first_backends(lab: ServicesLab) -> None:
+    """What happens to a packet that has drawn it while its element goes."""
+    services = lab.install(lab.w1)
+    client, servers = lab.pod("c0", lab.w1), [lab.serve(f"c{number}", lab.w1) for number in (1, 2)]
+    lab.apply(build_port(*servers))
+    first = min(servers, key=lambda each: IPv4Address(each.ip))
+    services.nft.apply(f"delete element ip {TABLE} {BACKENDS} {{ {VIP} . tcp . 80 . 1 }}")
+    assert lab.spread(client.place, VIP, 30) == {first.name: 30}
+
+
+def test_a_pod_reaches_itself_through_each_of_its_services(lab: ServicesLab) -> None:
+    services = lab.install(lab.w1)
+    server = lab.serve("c1", lab.w1)
+    vips = [VIP, VIP + 1]
+    rules = {str(vip): build_service([build_port(server, cluster_ip=vip)], services.place) for vip in vips}
+    services.apply(rules, rules)
+    for vip in vips:
+        assert lab.ask(server.place, vip) == Answer("c1", "11.15.64.1")
+    services.apply({str(VIP): rules[str(VIP)]}, rules)
+    assert lab.ask(server.place, VIP) == Answer("c1", "11.15.64.1"), "the other Service is gone"
+
+
+def test_a_service_that_gets_chains_and_loses_them(lab: ServicesLab) -> None:
+    services = lab.install(lab.w1)
+    client, servers = lab.pod("c0", lab.w1), [lab.serve(f"c{number}", lab.w1) for number in (1, 2)]
+    for options in ({}, {"node_port": 30080}, {"affinity_seconds": 60}, {}, {"internal_local": True}, {}):
+        lab.apply(build_port(*servers, **options))
+        assert lab.spread(client.place, VIP, 20).keys() <= {"c1", "c2"}, options
+        assert isinstance(lab.ask(lab.w1.place, VIP), Answer)
+        assert services.find_drift() == ""
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
