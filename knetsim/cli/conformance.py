@@ -38,7 +38,7 @@ _PROCESSES = 6
 @click.option("--processes", type=click.IntRange(1, 64), default=_PROCESSES, show_default=True, help="Specs at a time.")
 @click.option("--results", "directory", metavar="DIR", default=str(_OUTPUT), help="For results.json and the logs.")
 @click.option("--page", metavar="FILE", help="Write the results as a page, too (docs/conformance.md).")
-@click.option("--beside", multiple=True, metavar="DIR", help="The page tells of the run with these results, too.")
+@click.option("--beside", multiple=True, metavar="DIR", help="The page tells of an earlier run's, too.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="A table, or JSON.")
 def conformance(
     focus: tuple[str, ...],

@@ -1,7 +1,7 @@
 """The results as a page for people, docs/conformance.md; pure.
 
-A page tells of one run or of several, each with another proxy for Services: how the specs of each group ended with it,
-what failed and why, what did not run, and what passed.
+A page tells of one run or of several: how the specs of each group ended with each proxy for Services, what failed and
+why, what did not run, and what passed. Of runs with the same proxy the last end of a spec counts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from knetsim.conformance.plan import Plan, find_reason
-from knetsim.conformance.results import Results, Spec, State
+from knetsim.conformance.results import Results, Spec, State, merge_runs
 
 UNEXPLAINED = "not yet known"
 
@@ -21,21 +21,22 @@ _STATES: Sequence[State] = ("passed", "failed", "skipped")
 
 
 def build_page(runs: Sequence[Results], plan: Plan) -> str:
-    """The whole page; the first of the runs is the one that the verdict is about."""
+    """The whole page; the verdict is about the proxy of the first run."""
+    merged = merge_runs(runs)
     parts = [
         "# Conformance",
-        _introduction(runs),
-        _verdict(runs[0]),
+        _introduction(merged),
+        _verdict(merged[0]),
         "## Runs",
         _table(("proxy", "started", "minutes", "side by side", *_STATES, "at a second attempt"), map(_run_row, runs)),
         "## Groups",
-        _groups(runs),
+        _groups(merged),
         "## Failed",
-        _failures(runs, plan),
+        _failures(merged, plan),
         "## Left out and skipped",
-        _table(("specs", "why"), _skipped_rows(runs, plan)),
+        _table(("specs", "why"), _skipped_rows(merged, plan)),
         "## Passed",
-        "\n".join(map(_passed_line, _passed(runs).values())) or "None.",
+        "\n".join(map(_passed_line, _passed(merged).values())) or "None.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 State = Literal["passed", "failed", "skipped"]
@@ -92,6 +92,19 @@ class Results:
         """As written to results.json."""
         totals: dict[str, int] = {state: self.count(state) for state in _ORDER}
         return {**asdict(self), **totals}
+
+
+def merge_runs(runs: Sequence[Results]) -> list[Results]:
+    """Runs with the same proxy as one, in which the last end of each spec counts; in the order of the proxies."""
+    by_proxy: dict[str, list[Results]] = {}
+    for results in runs:
+        by_proxy.setdefault(results.proxy, []).append(results)
+    return [_merge(sorted(same, key=lambda results: results.started)) for same in by_proxy.values()]
+
+
+def _merge(runs: Sequence[Results]) -> Results:
+    ends = {spec.name: spec for results in runs for spec in results.specs}
+    return replace(runs[-1], specs=tuple(ends.values()))
 
 
 def results_from_json(data: Mapping[str, Any]) -> Results:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,18 @@ def test_a_page_tells_of_runs_with_both_proxies() -> None:
     assert lines.count("| [sig-node] Pods should not run | only on Windows |") == 1
     assert "- `[sig-apps] Job should run` emulator 1.5 s, kube-proxy 1.5 s" in lines
     assert "- `[sig-apps] Job should fail | twice` kube-proxy 1.5 s" in lines
+
+
+def test_of_runs_with_one_proxy_the_last_end_of_a_spec_counts() -> None:
+    early = results_of(*MIXED)
+    late = replace(
+        results_of(entry("passed", "[sig-node] Pods", "should end [Conformance]")), started="2026-11-21T14:00:00+00:00"
+    )
+    for runs in ([late, early], [early, late]):
+        page = build_page(runs, Plan((), (), (), ()))
+        assert "**2 passed, 1 failed: 66.7%** of those that ran to an end with the emulator; 1 skipped" in page
+        assert page.count("| emulator | 2026-11-21 1") == 2
+        assert "| [sig-node] Pods | 1 | 0 | 1 |" in page
 
 
 def test_results_of_an_earlier_run_are_read_or_refused(tmp_path: Path) -> None:
