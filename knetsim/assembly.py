@@ -16,6 +16,7 @@ from knetsim import names
 from knetsim.addons import Addon, AddonParts, build_addons, build_names
 from knetsim.api.etcd import Etcd
 from knetsim.api.informer import Informer
+from knetsim.api.objects import Object
 from knetsim.api.store import Store
 from knetsim.cluster_dns import ClusterNames, choose_dns
 from knetsim.cluster_events import ClusterEvents
@@ -32,7 +33,7 @@ from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.pod_network import PodNetworkAgents, WorkerNetwork, explain_choice
 from knetsim.node.service_proxy import ServiceProxies
 from knetsim.node.worker import Worker, WorkerCluster
-from knetsim.rollout import wait_rolled_out, write_manifests
+from knetsim.rollout import wait_endpoints, wait_rolled_out, write_manifests
 from knetsim.scenario import ClusterSpec, Manifest, Scenario
 from knetsim.status import ControlPlaneProblem, DaemonState
 from knetsim.system.cgroup import Cgroups
@@ -43,6 +44,8 @@ from knetsim.system.wait import wait_until
 ETCD_DEADLINE = 60.0
 NETWORK_DEADLINE = 90.0
 PODS_DEADLINE = 180.0
+#: for what may not come about: a Service or a pod may change meanwhile
+ENDPOINTS_DEADLINE = 10.0
 
 
 T = TypeVar("T")
@@ -304,10 +307,20 @@ class ClusterAssembly:
         workloads = write_manifests(self.plane, manifests)
         wait_rolled_out(self.plane, workloads, PODS_DEADLINE)
         self.kubelet.wait_pods_ready(PODS_DEADLINE)
+        self._wait_services([one.object for one in manifests if one.object["kind"] == "Service"])
         for addon in self.addons:
             addon.wait_ready()
         pods = len(self._up(self.pods))
         progress.done(self.name, f"{pods} pod{'s' if pods != 1 else ''} ready")
+
+    def _wait_services(self, services: Sequence[Object]) -> None:
+        """Wait until the Services lead to their pods, in every kernel."""
+        if not services:
+            return
+        proxies = self._up(self.proxies)
+        wait_endpoints(services, self.store.list("Pod").items, proxies.rules.slices, ENDPOINTS_DEADLINE)
+        proxies.rules.slices.wait_current(ETCD_DEADLINE)
+        proxies.wait_ready()
 
     def stop(self) -> None:
         """Stop agents, then daemons, in the opposite order of the start; one that fails keeps no other running."""

@@ -1,7 +1,7 @@
 """A scenario's manifests written to a cluster, and awaited: Namespaces, definitions of kinds, all else, Pods last.
 
 What the controllers make of workloads is awaited as `kubectl rollout status` does it (kubectl's pkg/polymorphichelpers,
-rollout_status.go), then every Pod is.
+rollout_status.go), then every Pod is, then that Services lead to them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from knetsim.api.objects import Object, describe
+from knetsim.api.informer import Informer
+from knetsim.api.objects import Object, describe, key_of, namespace_of
 from knetsim.control_planes import Plane
+from knetsim.errors import NotReady
+from knetsim.node.service_objects import BY_OWNER
 from knetsim.scenario import Manifest
 from knetsim.system.wait import wait_until
 
@@ -67,3 +70,45 @@ _ROLLOUTS: dict[str, Callable[[Mapping[str, object], Mapping[str, object]], str]
     "StatefulSet": _explain_replicas,
     "DaemonSet": _explain_daemons,
 }
+
+
+def wait_endpoints(services: Sequence[Object], pods: Sequence[Object], slices: Informer, deadline: float) -> None:
+    """Wait until each Service's EndpointSlices list all pods that it selects of these, which are ready; at most
+    `deadline` seconds, since who changes a Service or pod meanwhile is to hold up nobody's start. `slices` is indexed
+    by owner."""
+    wanted = {key_of(service): find_endpoints(service, pods) for service in services}
+    try:
+        slices.wait_for(
+            lambda known: all(each <= _read_endpoints(known.find(BY_OWNER, key)) for key, each in wanted.items()),
+            deadline,
+            "Services lead to their pods",
+        )
+    except NotReady:
+        pass
+
+
+def find_endpoints(service: Object, pods: Sequence[Object]) -> set[str]:
+    """The addresses of the pods that a Service's selector leads to. Pure."""
+    spec = service.get("spec") or {}
+    selector = spec.get("selector") or {}
+    if not selector or spec.get("type") == "ExternalName":
+        return set()
+    return {
+        pod["status"]["podIP"]
+        for pod in pods
+        if namespace_of(pod) == namespace_of(service)
+        and selector.items() <= (pod["metadata"].get("labels") or {}).items()
+        and _is_serving(pod)
+    }
+
+
+def _is_serving(pod: Object) -> bool:
+    status = pod.get("status") or {}
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
+    return ready and bool(status.get("podIP")) and not pod["metadata"].get("deletionTimestamp")
+
+
+def _read_endpoints(slices: Sequence[Object]) -> set[str]:
+    endpoints = [endpoint for each in slices for endpoint in each.get("endpoints") or ()]
+    ready = [each for each in endpoints if (each.get("conditions") or {}).get("ready", True)]
+    return {address for each in ready for address in each["addresses"]}

@@ -23,6 +23,9 @@ ChangeFunction = Callable[[str, Object | None, Object | None], None]
 #: the names under which an object is found in an index: `lambda pod: [pod["spec"].get("nodeName", "")]`
 IndexFunction = Callable[[Object], Iterable[str]]
 
+#: how long `wait_current` waits for objects before it asks which there are
+_LIST_AGAIN_SECONDS = 1.0
+
 #: name → key → object
 Index = dict[str, dict[str, Object]]
 
@@ -117,6 +120,26 @@ class Informer:
                 if not self._changed.wait(end - time.monotonic()):
                     raise NotReady(what, f"informer {self.kind}", f"not seen within {timeout:g} s")
 
+    def wait_current(self, timeout: float) -> None:
+        """Wait until all that is stored now was told, as it is now or later; NotReady after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        while True:
+            stored = {key_of(obj): _version(obj) for obj in self._store.list(self.kind, self._namespace).items}
+            try:
+                left = end - time.monotonic()
+                self.wait_for(lambda known: known._covers(stored), min(left, _LIST_AGAIN_SECONDS), "what is stored now")  # noqa: B023
+                break
+            except NotReady:  # or something was deleted meanwhile, and is waited for in vain
+                if time.monotonic() >= end:
+                    raise
+        with self._telling:
+            pass  # the functions have been called too
+
+    def _covers(self, stored: dict[str, int]) -> bool:
+        return all(
+            (obj := self._objects.get(key)) is not None and _version(obj) >= version for key, version in stored.items()
+        )
+
     # --- following ----------------------------------------------------------------------------------------------------
 
     def _follow(self, watch: Watch) -> None:
@@ -142,6 +165,10 @@ class Informer:
                 self._changed.notify_all()
             for function in self._functions:
                 function(key, before, after)
+
+
+def _version(obj: Object) -> int:
+    return int(obj["metadata"]["resourceVersion"])
 
 
 def _reindex(index: Index, names_of: IndexFunction, key: str, before: Object | None, after: Object | None) -> None:

@@ -53,16 +53,21 @@ class _Objects:
         self.services, self.secrets = Informer(store, "Service"), Informer(store, "Secret")
         self.endpoint_slices = Informer(store, "EndpointSlice", indexes={BY_OWNER: index_by_owner})
 
+        self._informers = (self.services, self.secrets, self.endpoint_slices)
+
     def start(self, changed: Callable[[], None]) -> None:
-        informers = (self.services, self.secrets, self.endpoint_slices)
-        for informer in informers:
+        for informer in self._informers:
             informer.start()
-        for informer in informers:
+        for informer in self._informers:
             informer.wait_synced(LIST_DEADLINE)
             informer.on_change(lambda key, before, after: changed())
 
+    def wait_current(self) -> None:
+        for informer in self._informers:
+            informer.wait_current(LIST_DEADLINE)
+
     def stop(self) -> None:
-        for informer in (self.services, self.secrets, self.endpoint_slices):
+        for informer in self._informers:
             informer.stop()
 
     def service(self, key: str) -> Object | None:
@@ -121,14 +126,17 @@ class Ingresses:
         self._loop.start()
 
     def wait_ready(self) -> None:
-        """Wait until every Ingress that is known by now is served, or it is known why none is: the rest of the cluster
-        does without nginx. NotReady."""
+        """Wait until every Ingress that is known by now is served, by the backends that are stored by now, or it is
+        known why none is: the rest of the cluster does without nginx. NotReady."""
         for informer in (self._ingresses, self._classes):
             informer.wait_synced(LIST_DEADLINE)
         classes = self._classes.items()
         for ingress in self._store.list("Ingress").items:
             if is_ours(ingress, classes):
                 self._wait(ingress, LIST_DEADLINE, or_error=True)
+        if self._objects is not None:
+            self._objects.wait_current()
+            self._loop.wait_idle(LIST_DEADLINE)
 
     def problems(self) -> list[tuple[str, str]]:
         """What is wrong with Ingresses, and with nginx."""

@@ -161,6 +161,23 @@ class TestInformer:
             ("default/c1", True, False),
         ]
 
+    def test_is_current_once_all_that_is_stored_was_told(self, store: Store) -> None:
+        """However late the watch is: what was written before is known, and those who follow have heard of it."""
+        informer = Informer(store, "Lease")
+        heard: set[str] = set()
+        informer.on_change(lambda key, before, after: heard.add(key))
+        informer.start()
+        try:
+            names = {f"lease-{number}" for number in range(20)}
+            for name in names:
+                store.create(build_lease(name, "kube-system"))
+            last = store.update(annotated(store.get("Lease", "lease-0", "kube-system"), a="b"))
+            informer.wait_current(SECONDS)
+            assert {f"kube-system/{name}" for name in names} <= heard
+            assert informer.get("kube-system", "lease-0") == last
+        finally:
+            informer.stop()
+
     def test_objects_are_shared_not_copied(self, store: Store) -> None:
         store.create(build_pod("c1"))
         pods = Informer(store, "Pod")
