@@ -93,7 +93,8 @@ class Element(NamedTuple):
 class Rules:
     """What one Service has in the table. Compared by identity: who makes new ones from the same input has a change.
 
-    `chains`: name → rules, those that are gone to first. `elements`: → (verdict, or nothing in a set; comment).
+    `chains`: name → rules, those that are gone to first. `elements`: → (verdict, or of a lot the backend, or nothing in
+    a set; comment).
     `sets`: affinity sets, name → definition. `picks`: the numbers of backends of which there must be a chain `pick-N`.
     """
 
