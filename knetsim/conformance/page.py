@@ -16,8 +16,10 @@ UNEXPLAINED = "not yet known"
 
 _COMMANDS = """\
     sudo ./utils/conformance --scenario scenarios/conformance-kube-proxy.yaml --focus '\\[sig-network\\]' --results DIR
-    sudo ./utils/conformance --beside DIR --page docs/conformance.md"""
+    sudo ./utils/conformance --scenario scenarios/conformance-zones.yaml --focus 'Traffic Distribution' --results DIR2
+    sudo ./utils/conformance --beside DIR --beside DIR2 --page docs/conformance.md"""
 _STATES: Sequence[State] = ("passed", "failed", "skipped")
+_RUN_HEADERS = ("proxy", "workers", "started", "minutes", "side by side", *_STATES, "at a second attempt")
 
 
 def build_page(runs: Sequence[Results], plan: Plan) -> str:
@@ -28,7 +30,7 @@ def build_page(runs: Sequence[Results], plan: Plan) -> str:
         _introduction(merged),
         _verdict(merged[0]),
         "## Runs",
-        _table(("proxy", "started", "minutes", "side by side", *_STATES, "at a second attempt"), map(_run_row, runs)),
+        _table(_RUN_HEADERS, map(_run_row, runs)),
         "## Groups",
         _groups(merged),
         "## Failed",
@@ -44,9 +46,9 @@ def build_page(runs: Sequence[Results], plan: Plan) -> str:
 def _introduction(runs: Sequence[Results]) -> str:
     other = "".join(f", and once more with {results.proxy}" for results in runs[1:])
     return (
-        "The last full run of Kubernetes' own end-to-end suite, unmodified, against a simulation of "
-        f"{runs[0].workers} workers with Kubernetes' own control plane and the {runs[0].proxy} for Services{other}: "
-        f"release {runs[0].kubernetes}. Which specs run, and the reasons, stand in `knetsim/conformance/plan.yaml`. "
+        "The last full run of Kubernetes' own end-to-end suite, unmodified, against simulations with Kubernetes' own "
+        f"control plane and the {runs[0].proxy} for Services{other}: release {runs[0].kubernetes}. "
+        "Which specs run, and the reasons, stand in `knetsim/conformance/plan.yaml`. "
         f"Written by\n\n{_COMMANDS}"
     )
 
@@ -63,7 +65,8 @@ def _run_row(results: Results) -> tuple[str, ...]:
     counts = (str(results.count(state)) for state in _STATES)
     started = results.started[:16].replace("T", " ")
     late = str(len(results.passed_late()))
-    return results.proxy, started, f"{results.seconds / 60:.0f}", str(results.processes), *counts, late
+    minutes, side_by_side = f"{results.seconds / 60:.0f}", str(results.processes)
+    return results.proxy, str(results.workers), started, minutes, side_by_side, *counts, late
 
 
 def _groups(runs: Sequence[Results]) -> str:

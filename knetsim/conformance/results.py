@@ -95,7 +95,11 @@ class Results:
 
 
 def merge_runs(runs: Sequence[Results]) -> list[Results]:
-    """Runs with the same proxy as one, in which the last end of each spec counts; in the order of the proxies."""
+    """Runs with the same proxy as one; in the order of the proxies.
+
+    The last end of each spec counts, and that it skipped itself only when it did so in every run: another scenario may
+    have had what it wants.
+    """
     by_proxy: dict[str, list[Results]] = {}
     for results in runs:
         by_proxy.setdefault(results.proxy, []).append(results)
@@ -103,7 +107,8 @@ def merge_runs(runs: Sequence[Results]) -> list[Results]:
 
 
 def _merge(runs: Sequence[Results]) -> Results:
-    ends = {spec.name: spec for results in runs for spec in results.specs}
+    specs = [spec for results in runs for spec in results.specs]
+    ends = {spec.name: spec for spec in sorted(specs, key=lambda spec: spec.state != "skipped")}
     return replace(runs[-1], specs=tuple(ends.values()))
 
 

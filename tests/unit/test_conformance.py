@@ -147,9 +147,9 @@ def test_the_table_has_groups_errors_and_reasons_of_skipped_ones() -> None:
 def test_the_page_has_a_reason_for_each_failure() -> None:
     plan = Plan(("x",), (Remark("Aggregator", "no image"),), (), (Remark("should end", "the clock is shared"),))
     page = build_page([results_of(*MIXED)], plan)
-    assert "against a simulation of 3 workers with Kubernetes' own control plane and the emulator for Services:" in page
+    assert "with Kubernetes' own control plane and the emulator for Services: release v1.36.3." in page
     assert "**1 passed, 2 failed: 33.3%** of those that ran to an end with the emulator; 1 skipped" in page
-    assert "| emulator | 2026-11-21 13:00 | 2 | 2 | 1 | 2 | 1 | 0 |" in page
+    assert "| emulator | 3 | 2026-11-21 13:00 | 2 | 2 | 1 | 2 | 1 | 0 |" in page
     assert "| group | passed | failed | skipped |" in page
     late = "| [sig-node] Pods should end | emulator | the clock is shared | `too late` (test/e2e/apps/job.go:12) |"
     assert late in page
@@ -172,7 +172,7 @@ def test_a_page_tells_of_runs_with_both_proxies() -> None:
     lines = page.splitlines()
     assert "the emulator for Services, and once more with kube-proxy: release v1.36.3." in page
     assert "**1 passed, 2 failed: 33.3%** of those that ran to an end with the emulator; 1 skipped" in page
-    assert [line.split(" | ")[4:7] for line in lines if line.startswith("| kube-proxy | 2026")] == [["2", "1", "1"]]
+    assert [line.split(" | ")[5:8] for line in lines if line.startswith("| kube-proxy | 3 | 2026")] == [["2", "1", "1"]]
     assert "| [sig-apps] Job | 1 | 1 | 0 | 2 | 0 | 0 |" in lines
     assert "| [sig-network] DNS |  |  |  | 0 | 1 | 0 |" in lines
     # a reason may be that of specs which do not run unless they are asked for
@@ -186,12 +186,16 @@ def test_a_page_tells_of_runs_with_both_proxies() -> None:
 def test_of_runs_with_one_proxy_the_last_end_of_a_spec_counts() -> None:
     early = results_of(*MIXED)
     late = replace(
-        results_of(entry("passed", "[sig-node] Pods", "should end [Conformance]")), started="2026-11-21T14:00:00+00:00"
+        results_of(
+            entry("passed", "[sig-node] Pods", "should end [Conformance]"),
+            entry("skipped", "[sig-apps] Job", "should run [Conformance]", message="it wants more Nodes"),
+        ),
+        started="2026-11-21T14:00:00+00:00",
     )
     for runs in ([late, early], [early, late]):
         page = build_page(runs, Plan((), (), (), ()))
         assert "**2 passed, 1 failed: 66.7%** of those that ran to an end with the emulator; 1 skipped" in page
-        assert page.count("| emulator | 2026-11-21 1") == 2
+        assert page.count("| emulator | 3 | 2026-11-21 1") == 2
         assert "| [sig-node] Pods | 1 | 0 | 1 |" in page
 
 
