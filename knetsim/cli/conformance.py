@@ -30,7 +30,8 @@ _PROCESSES = 6
 
 @click.command(short_help="Run Kubernetes' own end-to-end tests.")
 @click.option("--focus", multiple=True, metavar="REGEX", help="Specs to run (default: the groups that are promised).")
-@click.option("--skip", multiple=True, metavar="REGEX", help="Specs to leave out besides those that cannot pass.")
+@click.option("--skip", multiple=True, metavar="REGEX", help="Specs to leave out besides those that the plan does.")
+@click.option("--left-out", "all_specs", is_flag=True, help="Run specs that the plan leaves out with a reason, too.")
 @click.option("--subset", is_flag=True, help="A quick look into each group instead: at most 8 minutes.")
 @click.option("--name", metavar="NAME", help="In this running simulation instead of one made for it.")
 @click.option("--scenario", metavar="FILE", default=str(_SCENARIO), help="Made for it (scenarios/conformance.yaml).")
@@ -43,6 +44,7 @@ _PROCESSES = 6
 def conformance(
     focus: tuple[str, ...],
     skip: tuple[str, ...],
+    all_specs: bool,
     subset: bool,
     name: str | None,
     scenario: str,
@@ -58,16 +60,11 @@ def conformance(
     from knetsim.conformance.plan import read_plan
     from knetsim.system import signals
 
-    if os.geteuid() != 0:
-        raise MissingTool("conformance needs root", why="it makes network namespaces", hint="sudo ./utils/conformance")
-    if subset and focus:
-        raise UsageError("--subset is a focus of its own", hint="leave one of the two out")
-    if beside and not page:
-        raise UsageError("--beside is about a page", hint="say which: --page FILE")
+    _check_options(subset and bool(focus), bool(beside) and not page)
     plan = read_plan()
     others = [_read_results(Path(one)) for one in beside]  # before hours are spent
     usual = plan.subset if subset else plan.groups
-    left_out = () if focus else tuple(remark.specs for remark in plan.left_out)
+    left_out = () if all_specs else tuple(remark.specs for remark in plan.left_out)
     signals.raise_on_termination()
     try:
         selection = _build_selection(focus or usual, (*skip, *left_out), processes)
@@ -81,6 +78,15 @@ def conformance(
     else:
         print_parts(build_report(results, directory))
     return EXIT_FAILED if results.count("failed") else EXIT_OK
+
+
+def _check_options(two_foci: bool, no_page: bool) -> None:
+    if os.geteuid() != 0:
+        raise MissingTool("conformance needs root", why="it makes network namespaces", hint="sudo ./utils/conformance")
+    if two_foci:
+        raise UsageError("--subset is a focus of its own", hint="leave one of the two out")
+    if no_page:
+        raise UsageError("--beside is about a page", hint="say which: --page FILE")
 
 
 def _build_selection(focus: Sequence[str], skip: Sequence[str], processes: int) -> Selection:

@@ -115,7 +115,8 @@ def run_suite(
         raise CommandError(argv, done.code, (done.text("error") or done.text("output"))[-1000:])
     specs = read_specs(report.read_text())
     if not specs:
-        raise KnetsimError("no spec was run", why=f"none matches {' or '.join(selection.focus)}")
+        why, hint = f"none matches {' or '.join(selection.focus)}", "is it left out? --left-out runs such specs, too"
+        raise KnetsimError("no spec was run", why=why, hint=hint)
     return Results(
         kubernetes=run([str(programs.suite), "--version"]).output.strip(),
         started=started.isoformat(timespec="seconds"),
