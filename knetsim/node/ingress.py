@@ -202,11 +202,13 @@ class Ingresses:
             self._objects = objects
             objects.start(lambda: self._loop.add(_ALL))
         plan = self._put(ours)
-        self._tell_problems(plan, {key_of(each): each for each in ours})
+        news = self._find_news(plan, {key_of(each): each for each in ours})
         with self._progress:
             self._seen = {key_of(each): _version(each) for each in ours}
             self._problems, self._error = plan.problems, ""
             self._progress.notify_all()
+        for ingress, problem in news:  # last: whoever sees the Event finds it in the status, too
+            self._tell(ingress, problem.reason, problem.message)
         self._publish(plan, {key_of(each): each for each in ours})
 
     def _put(self, ours: Sequence[Object]) -> Plan:
@@ -245,13 +247,15 @@ class Ingresses:
         faults = (self._workers[node].nginx.find_fault(doors, plan.files) for node, doors in plan.doors.items())
         return next((fault for fault in faults if fault), "")
 
-    def _tell_problems(self, plan: Plan, ours: Mapping[str, Object]) -> None:
-        """As Events, those that are new: of an Ingress that was not looked at before, all."""
+    def _find_news(self, plan: Plan, ours: Mapping[str, Object]) -> list[tuple[Object, Problem]]:
+        """The problems that are new: of an Ingress that was not looked at before, all."""
+        news = []
         for problem in plan.problems:
             ingress = ours[problem.key]
             known = self._seen.get(problem.key, ("", 0))[0] == uid_of(ingress)
             if not known or problem not in self._problems:
-                self._tell(ingress, problem.reason, problem.message)
+                news.append((ingress, problem))
+        return news
 
     # --- statuses
 
