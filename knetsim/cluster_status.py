@@ -61,7 +61,10 @@ def read_cluster(cluster: ClusterAssembly) -> ClusterState:
         "pods": sorted(pods, key=lambda pod: (pod["namespace"], pod["name"])),
         "podNetwork": network,
         "serviceProblems": _read_service_problems(cluster),
-        "podProblems": _read_pod_problems(cluster),
+        "addonProblems": [
+            {"object": name, "what": what} for addon in cluster.addons for name, what in addon.problems()
+        ],
+        "notSimulated": _read_not_simulated(cluster),
     }
 
 
@@ -134,16 +137,14 @@ def _read_service_problems(cluster: ClusterAssembly) -> list[ServiceProblem]:
     return [{"object": name, "what": what} for name, what in services + workers]
 
 
-def _read_pod_problems(cluster: ClusterAssembly) -> list[PodProblem]:
-    """What is not carried out, of pods' specs a line for each field, however many pods have it."""
+def _read_not_simulated(cluster: ClusterAssembly) -> list[PodProblem]:
+    """What is not carried out of pods' specs: a line for each field, however many pods have it."""
     found: dict[str, list[str]] = {}
     for key, one in cluster.kubelet.not_simulated() if cluster.is_up() else ():
         pods = found.setdefault(re.sub(r"\[\d+\]", "[]", str(one)), [])
         if key not in pods:
             pods.append(key)
-    ignored = [problem for addon in cluster.addons for problem in addon.problems()]
-    problems: list[PodProblem] = [{"object": name, "what": what} for name, what in ignored]
-    return problems + [
+    return [
         {"object": f"Pod {cluster.name}/{pods[0]}" + (f" and {len(pods) - 1} more" if pods[1:] else ""), "what": what}
         for what, pods in sorted(found.items())
     ]
@@ -217,9 +218,14 @@ def _find_part_problems(state: ClusterState) -> list[ProblemState]:
     problems += [{"object": one["object"], "what": one["what"], "hint": hint} for one, hint in services]
     problems += [
         {"object": one["object"], "what": one["what"], "hint": "kubectl describe shows it as an Event"}
-        for one in state["podProblems"]
+        for one in (*state["addonProblems"], *state["notSimulated"])
     ]
     return problems
+
+
+def is_degraded(state: ClusterState) -> bool:
+    """Whether something of a cluster is out of order: not what is merely not simulated, which no waiting mends."""
+    return len(find_problems(state)) > len(state["notSimulated"])
 
 
 def _explain_service(problem: ServiceProblem) -> str:

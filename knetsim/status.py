@@ -105,6 +105,13 @@ class ServiceProblem(TypedDict):
     what: str
 
 
+class AddonProblem(TypedDict):
+    """Something that an agent of a cluster cannot do: of Ingresses, policies, load balancers, names."""
+
+    object: str  # "Ingress C0/default/web", "Ingresses of C0"
+    what: str
+
+
 class PodProblem(TypedDict):
     """Something of pods' specs that is not carried out."""
 
@@ -127,7 +134,8 @@ class ClusterState(TypedDict):
     pods: list[PodState]
     podNetwork: PodNetworkState
     serviceProblems: list[ServiceProblem]
-    podProblems: list[PodProblem]
+    addonProblems: list[AddonProblem]
+    notSimulated: list[PodProblem]  # told as problems, too; no disorder
 
 
 class BackendState(TypedDict):
