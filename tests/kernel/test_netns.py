@@ -105,7 +105,7 @@ def test_the_end_of_a_namespace_takes_its_devices_along(places: Places) -> None:
         outside.apply([add_veth("veth1", "eth0", peer_netns_fd=pod.net)])
         pod.close()
         pod.close()
-        wait_until("the end of the pod's veth pair", lambda: "veth1" if outside.link("veth1") else "", 10)
+        wait_until("the end of the pod's veth pair", lambda: "veth1" if outside.link("veth1") else "", 60)
 
 
 def test_a_host_has_its_own_places(pod_maker: PodMaker, tmp_path: Path) -> None:

@@ -155,9 +155,9 @@ def read_pid_namespace(pid: int | None) -> IO[bytes] | None:
 def wait_gone(guard: int | None, name: str) -> None:
     """Until the guard has swept: it is the last to go. It may not have said yet who it is: then its directory tells."""
     if guard is not None:
-        wait_until("the guard's end", lambda: "its end" if Path(f"/proc/{guard}").exists() else "", 20)
+        wait_until("the guard's end", lambda: "its end" if Path(f"/proc/{guard}").exists() else "", 60)
     path = Path(HOST_STATE) / name
-    wait_until("the end of the sandbox", lambda: str(path) if path.exists() else "", 20)
+    wait_until("the end of the sandbox", lambda: str(path) if path.exists() else "", 60)
 
 
 def test_killing_the_engine_or_init_ends_all(name: str) -> None:
@@ -167,7 +167,7 @@ def test_killing_the_engine_or_init_ends_all(name: str) -> None:
     ) as lab:
         identity = lab.identity()
         os.kill(identity.init, signal.SIGKILL)
-        wait_until("the guard's end", lambda: "its end" if Path(f"/proc/{identity.guard}").exists() else "", 20)
+        wait_until("the guard's end", lambda: "its end" if Path(f"/proc/{identity.guard}").exists() else "", 60)
         assert not lab.directory.path.exists()
 
 

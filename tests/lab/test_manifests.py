@@ -99,7 +99,7 @@ def test_what_has_no_effect_is_said(lab: Lab) -> None:
         events = get(lab, "events", "--field-selector", "involvedObject.kind=Ingress")["items"]
         return "" if "ServiceNotFound" in json.dumps(events) else "no Event on the Ingress"
 
-    wait_until("the Event", missing, 20)
+    wait_until("the Event", missing, 60)
 
 
 def test_apply_changes_what_is_there(lab: Lab, tmp_path: Path) -> None:

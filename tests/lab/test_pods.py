@@ -82,7 +82,7 @@ def test_what_a_pod_sees_of_itself(lab: Lab) -> None:
 def test_the_pods_source_address_is_kept_between_workers(lab: Lab) -> None:
     address, target = lab.py('C0w1.pod_ip("c1")'), lab.py('C0w3.pod_ip("c4")')
     lab.py('C0w3.exec_container_async("c4", "busybox nc -l -p 7000 -e netstat -tn")')
-    wait_until("the server", lambda: "" if ":7000" in lab.exec("C0/c4", "ss", "-ltn").stdout else "its port", 20)
+    wait_until("the server", lambda: "" if ":7000" in lab.exec("C0/c4", "ss", "-ltn").stdout else "its port", 60)
     reply = lab.exec("C0/c1", "busybox", "nc", "-w", "3", target, "7000").stdout
     assert f"{address}:" in reply
 

@@ -92,7 +92,7 @@ def test_an_api_server_that_is_killed_under_load(cluster: Hurt) -> None:
     cluster.apply(build_deployment("late", 1, image="nginx"), build_service("late"))
     cluster.kubectl("rollout", "status", "deployment/late", "--timeout=60s")
     vip = cluster.get("service", "late")["spec"]["clusterIP"]
-    wait_until("the new VIP", lambda: unanswered(cluster, vip), 20)
+    wait_until("the new VIP", lambda: unanswered(cluster, vip), 60)
     cluster.kubectl("delete", "deployment/load", "deployment/late", "service/late", "--cascade=foreground")
 
 

@@ -16,7 +16,7 @@ from knetsim.errors import NotFound, ObjectError
 from knetsim.system.wait import wait_until
 from tests.memory_etcd import MemoryEtcd
 
-SECONDS = 10.0
+SECONDS = 60.0
 READY = [{"type": "Ready", "status": "True"}]
 
 

@@ -16,7 +16,7 @@ from knetsim.control.embedded.node_monitor import BY_NODE, GRACE_SECONDS, LEASE_
 from knetsim.system.wait import wait_until
 from tests.memory_etcd import MemoryEtcd
 
-SECONDS = 10.0
+SECONDS = 60.0
 READY = [{"type": "Ready", "status": "True", "reason": "KubeletReady"}, {"type": "Mine", "status": "True"}]
 
 

@@ -24,7 +24,7 @@ from tests.memory_etcd import MemoryEtcd
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-SECONDS = 20.0
+SECONDS = 60.0
 ADDRESS = IPv4Address("10.1.255.1")
 POOL = Pool(ADDRESS, IPv4Address("10.1.255.9"))
 

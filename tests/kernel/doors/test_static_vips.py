@@ -24,7 +24,7 @@ from tests.memory_etcd import MemoryEtcd
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 VIP = IPv4Address("100.64.10.1")
-SECONDS = 20.0
+SECONDS = 60.0
 #: one address in two takes all of so many flows with a probability of 2^-59
 FLOWS = 60
 

@@ -150,7 +150,7 @@ class Lab:
         """One member on e1; the client speaks to its UNIX socket."""
         host = self.hosts.get("e1") or self.add_host("e1", "10.1.0.1")
         self.etcd_process = self._start_etcd_process(host)
-        wait_until("etcd", lambda: explain_etcd(host.directory / "client:0"), 20)
+        wait_until("etcd", lambda: explain_etcd(host.directory / "client:0"), 60)
         self.etcd = Etcd([f"unix:{host.directory}/client:0"])
         self.stack.callback(self.etcd.close)
         return self.etcd
@@ -180,7 +180,7 @@ class Lab:
         """Start the member again, on the same data, after its process was killed."""
         (self.hosts["e1"].directory / "client:0").unlink(missing_ok=True)  # etcd does not start where one is left
         self.etcd_process = self._start_etcd_process(self.hosts["e1"])
-        wait_until("etcd", lambda: explain_etcd(self.hosts["e1"].directory / "client:0"), 20)
+        wait_until("etcd", lambda: explain_etcd(self.hosts["e1"].directory / "client:0"), 60)
 
     def start_process(self, argv: Sequence[str], host: Host, log: str) -> subprocess.Popen[bytes]:
         """A program on a host, ended with the test."""

@@ -188,7 +188,7 @@ def test_a_worker_changes_its_agent_and_keeps_its_network(lab: Lab, backend: str
         agent.stop()
         lab.start_flanneld(first)
         log = first.directory / "flannel.log"
-        wait_until("flanneld", lambda: "" if log.read_text().count("Running backend") == 2 else "its second start", 20)
+        wait_until("flanneld", lambda: "" if log.read_text().count("Running backend") == 2 else "its second start", 60)
         lab.wait_ready(first, second)
     assert traffic.lost == 0 and traffic.answered > 0
     assert list_leases(lab.etcd).leases == leases

@@ -32,7 +32,7 @@ def missing(lab: Lab, worker: Host) -> str:
 
 
 def wait_repaired(lab: Lab, worker: Host) -> None:
-    wait_until(worker.name, lambda: missing(lab, worker), 20)
+    wait_until(worker.name, lambda: missing(lab, worker), 60)
 
 
 def lease_of(lab: Lab, worker: Host) -> Lease:
@@ -86,7 +86,7 @@ def test_damage_is_repaired(lab: Lab, backend: str, damage: str) -> None:
     for command in DAMAGE[backend][damage].split(";"):
         workers[0].ip(*command.format(**values).split())
     wait_repaired(lab, workers[0])
-    wait_until("the status", lambda: "" if agent.status()[0].repairs else "a repair", 20)
+    wait_until("the status", lambda: "" if agent.status()[0].repairs else "a repair", 60)
     assert agent.status()[0].last_repair
     assert "repaired" in (workers[0].directory / "flannel.log").read_text()
     assert None not in ping(pods[0].place, [pods[1].address]).values()
@@ -114,7 +114,7 @@ def test_a_subnet_file_that_is_gone_comes_back_with_the_periodic_look(lab: Lab) 
     lab.start_agent([worker], resync_seconds=0.05)
     content = read_subnet_file(worker.directory)
     (worker.directory / "flannel-subnet.env").unlink()
-    wait_until("the file", lambda: "" if read_subnet_file(worker.directory) == content else "the subnet file", 20)
+    wait_until("the file", lambda: "" if read_subnet_file(worker.directory) == content else "the subnet file", 60)
 
 
 def test_without_repair_things_stay_broken_and_new_leases_are_applied(lab: Lab) -> None:
@@ -125,7 +125,7 @@ def test_without_repair_things_stay_broken_and_new_leases_are_applied(lab: Lab) 
     lab.start_agent(workers[2:])
     routes = {route.dst for route in workers[0].netlink.routes()}
     third = str(lease_of(lab, workers[2]).subnet)
-    wait_until("routes", lambda: "" if third in {route.dst for route in workers[0].netlink.routes()} else third, 20)
+    wait_until("routes", lambda: "" if third in {route.dst for route in workers[0].netlink.routes()} else third, 60)
     assert str(lease_of(lab, workers[1]).subnet) not in routes
 
 
@@ -156,7 +156,7 @@ def test_a_lease_that_is_deleted_is_taken_again(lab: Lab) -> None:
     before = lease_of(lab, workers[0])
     revision = list_leases(lab.etcd).revision
     assert lab.etcd.delete(lease_key(before.subnet))
-    wait_until("the lease", lambda: "" if lab.etcd.get(lease_key(before.subnet)) else "the lease", 20)
+    wait_until("the lease", lambda: "" if lab.etcd.get(lease_key(before.subnet)) else "the lease", 60)
     for worker in workers:
         wait_repaired(lab, worker)
     assert lease_of(lab, workers[0]) == before and list_leases(lab.etcd).revision == revision + 2
@@ -177,7 +177,7 @@ def test_a_lease_whose_value_is_spoiled_is_written_again(lab: Lab, value: str | 
         stored = lab.etcd.get(lease_key(before.subnet))
         return "" if stored and stored.value == good else "the right value"
 
-    wait_until("the lease", spoiled, 20)
+    wait_until("the lease", spoiled, 60)
     for worker in workers:
         wait_repaired(lab, worker)
 
@@ -193,7 +193,7 @@ def test_a_subnet_that_another_took_meanwhile_is_given_up(lab: Lab) -> None:
         subnet = agent.status()[0].subnet
         return "" if subnet not in ("", str(before.subnet)) else "another subnet"
 
-    wait_until("the worker", not_moved, 20)
+    wait_until("the worker", not_moved, 60)
     wait_repaired(lab, worker)
     file = read_subnet_file(worker.directory)
     assert file is not None and file.subnet == lease_of(lab, worker).subnet != before.subnet
@@ -276,11 +276,11 @@ def test_the_etcd_lease_is_renewed_before_its_end(lab: Lab) -> None:
     stored = lab.etcd.get(lease_key(lease_of(lab, worker).subnet))
     assert stored is not None
     lab.etcd.put(f"{leases_prefix()}11.90.0.0-20", "wakes the agent")
-    wait_until("the agent", lambda: "" if agent.status()[0].revision >= stored.revision + 1 else "the change", 20)
+    wait_until("the agent", lambda: "" if agent.status()[0].revision >= stored.revision + 1 else "the change", 60)
     assert renewed == []
     now[0] = 23 * 3600 + 1.0
     lab.etcd.put(f"{leases_prefix()}11.90.0.0-20", "wakes it again")
-    wait_until("the renewal", lambda: "" if renewed == [stored.lease] else "a renewal", 20)
+    wait_until("the renewal", lambda: "" if renewed == [stored.lease] else "a renewal", 60)
 
 
 # --- etcd
@@ -295,7 +295,7 @@ def test_without_etcd_the_data_path_lives_and_is_repaired(lab: Lab) -> None:
     lab.etcd_process.kill()
     lab.etcd_process.wait()
     workers[0].ip("ip", "route", "delete", str(lease.subnet))
-    wait_until("the repair", lambda: "" if agent.status()[0].repairs else "a repair", 20)
+    wait_until("the repair", lambda: "" if agent.status()[0].repairs else "a repair", 60)
     assert None not in ping(pods[0].place, [pods[1].address]).values()
     lab.restart_etcd()
     lab.start_agent(workers[2:])
@@ -323,7 +323,7 @@ def test_an_agent_waits_for_the_network_configuration_and_says_what_is_wrong(lab
     with pytest.raises(NotReady, match="no network configuration in etcd"):
         agent.wait_ready(0.2)
     lab.etcd.put("/coreos.com/network/config", '{"Network":"11.0.0.0/8","Backend":{"Type":"vxlen"}}')
-    wait_until("the status", lambda: "" if "vxlen" in agent.status()[0].error else "the mistake", 20)
+    wait_until("the status", lambda: "" if "vxlen" in agent.status()[0].error else "the mistake", 60)
     lab.configure()
     agent.wait_ready(20)
 
@@ -355,7 +355,7 @@ def test_a_watch_whose_history_is_gone_is_begun_anew(lab: Lab) -> None:
     lab.start_agent(workers[1:])
     for worker in workers:
         wait_repaired(lab, worker)
-    wait_until("the watch", lambda: "" if store.watches == 3 else "a third watch", 20)
+    wait_until("the watch", lambda: "" if store.watches == 3 else "a third watch", 60)
 
 
 # --- the agent's own end
@@ -399,9 +399,9 @@ def test_a_worker_whose_interface_is_gone_is_told_and_recovers(lab: Lab) -> None
     workers[0].ip("ip", "link", "set", "w1-eth0", "down")
     workers[0].ip("ip", "link", "set", "w1-eth0", "name", "away")
     workers[0].ip("ip", "link", "delete", "flannel.100")
-    wait_until("the status", lambda: "" if "interface is gone" in agent.status()[0].error else "an error", 20)
+    wait_until("the status", lambda: "" if "interface is gone" in agent.status()[0].error else "an error", 60)
     assert agent.status()[1].error == ""
     workers[0].ip("ip", "link", "set", "away", "name", "w1-eth0")
     workers[0].ip("ip", "link", "set", "w1-eth0", "up")
     wait_repaired(lab, workers[0])
-    wait_until("the status", lambda: agent.status()[0].error, 20)
+    wait_until("the status", lambda: agent.status()[0].error, 60)

@@ -97,7 +97,7 @@ def test_messages_follow_the_change(lab: Lab, capsys: pytest.CaptureFixture[str]
     batches(newcomer)
     lab.start_agent([newcomer])
     revision = list_leases(lab.etcd).revision
-    wait_until("all", lambda: "" if all(s.revision >= revision for s in agent.status()) else "a worker", 20)
+    wait_until("all", lambda: "" if all(s.revision >= revision for s in agent.status()) else "a worker", 60)
     join = time.perf_counter() - start
     assert batches(newcomer) == [1, 1 + 3 * WORKERS]
     for worker in workers:
@@ -107,7 +107,7 @@ def test_messages_follow_the_change(lab: Lab, capsys: pytest.CaptureFixture[str]
     stored = lab.etcd.get(lease_key(lease.subnet))
     assert stored is not None
     revision = lab.etcd.put(lease_key(lease.subnet), stored.value, lease=stored.lease)
-    wait_until("all", lambda: "" if all(s.revision >= revision for s in agent.status()) else "a worker", 20)
+    wait_until("all", lambda: "" if all(s.revision >= revision for s in agent.status()) else "a worker", 60)
     for worker in workers:
         assert batches(worker) == [], "a lease that is renewed by writing it again, as flanneld does, costs nothing"
     agent.stop()

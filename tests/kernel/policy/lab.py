@@ -19,7 +19,7 @@ from tests.kernel.pods import PodMaker
 from tests.kernel.services.lab import Host, Pod, ServicesLab
 from tests.memory_etcd import MemoryEtcd
 
-SECONDS = 20.0
+SECONDS = 60.0
 #: what can be asked: address, port, protocol
 End = tuple[object, int, str]
 

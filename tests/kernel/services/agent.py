@@ -15,7 +15,7 @@ from knetsim.node.service_rules import ServiceRules, ServiceWorker
 from tests.kernel.services.lab import POD_NETWORK, SERVICE_NETWORK, VIP, ServicesLab
 from tests.memory_etcd import MemoryEtcd
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class Objects:

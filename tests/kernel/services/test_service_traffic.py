@@ -300,7 +300,7 @@ def test_affinity_ends_with_its_time_and_another_time_keeps_who_is_known(lab: Se
     assert lab.spread(client.place, VIP, 3) == {chosen: 3}
     name = next(f"affinity/{build_port().path}/{each.ip}/8080" for each in servers if each.name == chosen)
     nft = lab.w1.services.nft
-    wait_until("the end of the affinity", lambda: "known" if "elem" in _read_set(nft, name) else "", 10)
+    wait_until("the end of the affinity", lambda: "known" if "elem" in _read_set(nft, name) else "", 60)
     assert lab.spread(client.place, VIP, 3).total() == 3
 
 
