@@ -55,7 +55,8 @@ _AGENT = "flannel's leases, device, routes, ARP and FDB entries; one process for
 _EMULATOR = (
     "kube-proxy's nftables mode: same hooks, maps, choices of backends and health checks, one process for all "
     "workers; it counts connections, repairs its table, serves a contested address for the older Service; Services "
-    "with only a ClusterIP share chains and two maps, where kube-proxy has chains and a map for each; no metrics"
+    "with only a ClusterIP share chains and two maps, where kube-proxy has chains and a map for each; TCP connections "
+    "that a pod at its end never answered are forgotten with it, which kube-proxy leaves; no metrics"
 )
 _POLICY = (
     "the whole API in nftables, by one process for all workers; what the API leaves open: a policy counts for "

@@ -25,6 +25,7 @@ from knetsim.api.store import Store
 from knetsim.dataplane.services.counters import AddressCounter, BackendCounter, read_counters
 from knetsim.dataplane.services.host import ensure_bridge_filter, ensure_service_route, has_bridge_filter
 from knetsim.dataplane.services.ports import ServicePlace, ServicePort
+from knetsim.dataplane.services.stale import may_be_stale
 from knetsim.dataplane.services.table import Rules
 from knetsim.dataplane.services.worker import WorkerServices
 from knetsim.errors import KernelError, NotReady
@@ -83,6 +84,7 @@ class _Worker:
     health: ServiceHealth
     desired: dict[str, Rules] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
+    stale: set[str] = field(default_factory=set)  # paths of ports of which connections may lead to nobody
     applied_once: bool = False
     host_checked: float = 0.0
     repairs: int = 0
@@ -234,9 +236,13 @@ class ServiceRules:
                 self._move(each, zones.get(each.worker.node, each.kernel.place.zone))
             known = dict(self._table.problems)
             for key in pending:
+                before = self._table.served(key)
                 for changed in self._table.update(key, self.services.by_key(key), self.slices.find("service", key)):
                     for each in self._workers.values():
                         _set_desired(each, changed, self._table.rules(changed, each.kernel.place))
+                stale = {port.path for port in may_be_stale(before, self._table.served(key))}
+                for each in self._workers.values():
+                    each.stale |= stale
             problems = dict(self._table.problems)
         for key, what in problems.items():
             if known.get(key) != what and (service := self.services.by_key(key)) is not None:
@@ -269,12 +275,14 @@ class ServiceRules:
         if self._repair and (drift := each.kernel.find_drift(thorough=due)):
             self._repaired(each, drift)
         with self._progress:
-            changed = set(each.changed)
+            changed, stale = set(each.changed), set(each.stale)
         again = each.kernel.apply(each.desired, changed)
-        each.kernel.forget_stale(port for key in changed for port in self._table.served(key))
+        ports = (port for key in changed for port in self._table.served(key))
+        each.kernel.forget_stale(port for port in ports if port.path in stale)
         self._answer_checks(each, changed)
         with self._progress:
             each.changed -= changed
+            each.stale -= stale
             each.applied_once, each.error = True, ""
             self._progress.notify_all()
         return again

@@ -17,11 +17,12 @@ from knetsim.system.netns import Namespaces
 from knetsim.system.nfnetlink.questions import Questions
 from knetsim.system.nfnetlink.wire import SUBSYSTEM_CONNTRACK
 
-UDP = socket.IPPROTO_UDP
+UDP, TCP = socket.IPPROTO_UDP, socket.IPPROTO_TCP
 
 _GET, _DELETE, _GET_STATS = 1, 2, 5
 _STATS_ENTRIES = 1
-_TUPLE_ORIGINAL, _TUPLE_REPLY = 1, 2
+_TUPLE_ORIGINAL, _TUPLE_REPLY, _STATUS = 1, 2, 3
+_SEEN_REPLY = 1 << 1
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _IP_SOURCE, _IP_DESTINATION = 1, 2
 _PROTO_NUMBER, _PROTO_SOURCE_PORT, _PROTO_DESTINATION_PORT = 1, 2, 3
@@ -36,12 +37,14 @@ class End(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """One tracked connection: where its client sends to, who answers, and the kernel's own name of it."""
+    """One tracked connection: where its client sends to, who is to answer, the kernel's own name of it, and whether
+    that one ever did."""
 
     protocol: int
     destination: End
     answering: End
     original: bytes
+    answered: bool = True
 
 
 class Conntrack:
@@ -60,12 +63,12 @@ class Conntrack:
         """Let go of the socket. Twice is once."""
         self._questions.close()
 
-    def read(self, protocol: int = UDP) -> list[Flow]:
-        """The connections of a protocol, those of which both directions have an address and a port."""
+    def read(self, *protocols: int) -> list[Flow]:
+        """The connections of these protocols, those of which both directions have an address and a port."""
         if not self._count():
             return []
         found = map(_read_flow, self._questions.ask("conntrack -L", _GET, wire.NLM_F_DUMP))
-        return [flow for flow in found if flow is not None and flow.protocol == protocol]
+        return [flow for flow in found if flow is not None and flow.protocol in protocols]
 
     def forget(self, flows: Iterable[Flow]) -> None:
         """Have the next packet of each be judged anew. One that is gone by itself is fine."""
@@ -82,15 +85,16 @@ class Conntrack:
 
 
 def _read_flow(body: memoryview) -> Flow | None:
-    tuples = {kind: value for kind, value in decode.attributes(body) if kind in (_TUPLE_ORIGINAL, _TUPLE_REPLY)}
-    if len(tuples) != 2:
+    parts = {kind: value for kind, value in decode.attributes(body) if kind in (_TUPLE_ORIGINAL, _TUPLE_REPLY, _STATUS)}
+    if len(parts) != 3:
         return None
-    original, reply = tuples[_TUPLE_ORIGINAL], tuples[_TUPLE_REPLY]
+    original, reply = parts[_TUPLE_ORIGINAL], parts[_TUPLE_REPLY]
+    answered = bool(int.from_bytes(parts[_STATUS], "big") & _SEEN_REPLY)
     destination = _read_end(original, _IP_DESTINATION, _PROTO_DESTINATION_PORT)
     answering = _read_end(reply, _IP_SOURCE, _PROTO_SOURCE_PORT)
     if destination is None or answering is None:
         return None
-    return Flow(destination[0], destination[1], answering[1], bytes(original))
+    return Flow(destination[0], destination[1], answering[1], bytes(original), answered)
 
 
 def _read_end(entry: memoryview, address_kind: int, port_kind: int) -> tuple[int, End] | None:

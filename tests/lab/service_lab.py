@@ -104,10 +104,18 @@ for line in sys.stdin:
 Question = tuple[str, str, int]
 
 
-class Failures(NamedTuple):
-    """The requests of a load: when those began that failed, and why; and how many there were."""
+class Failure(NamedTuple):
+    """A request of a load that failed: where from, when it began, and why."""
 
-    failed: list[tuple[float, str]]
+    place: str
+    began: float
+    why: str
+
+
+class Failures(NamedTuple):
+    """The requests of a load: those that failed; and how many there were."""
+
+    failed: list[Failure]
     count: int
 
 
@@ -230,9 +238,10 @@ class ServiceLab:
 
             def finish() -> Failures:
                 found = [json.loads(talk.finish()) for talk in talks]
-                return Failures(
-                    [(moment, why) for failed, _ in found for moment, why in failed], sum(count for _, count in found)
-                )
+                failed = [
+                    Failure(place, *each) for place, (some, _) in zip(places, found, strict=True) for each in some
+                ]
+                return Failures(failed, sum(count for _, count in found))
 
             yield finish
 

@@ -6,6 +6,7 @@ KNETSIM_TEST_ALL=1 adds clusters with only one of the two proxies to the one tha
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -256,12 +257,18 @@ def test_connections_are_spread_evenly_and_counted(cluster: Cluster) -> None:
         cluster.settle(f"C0/ask-{node}", wanted, VIP_ASKED[0])
         before = count_connections(cluster, node)
         (found,) = cluster.ask(f"C0/ask-{node}", VIP_ASKED[0], times=3000, patience=SECONDS)
-        shares = {answer.split()[0]: times for answer, times in found.items()}
+        shares = {answer.split()[0]: times for answer, times in found.items() if not is_left(cluster, node, answer)}
         assert shares.keys() == wanted, found
         assert all(900 <= times <= 1100 for times in shares.values()), shares
         if cluster.proxies[node] == EMULATOR:
             after = count_connections(cluster, node)
             assert {name: after[name] - before.get(name, 0) for name in wanted} == shares
+
+
+def is_left(cluster: Cluster, node: str, why: str) -> bool:
+    """Whether it is what kube-proxy leaves: connections that nobody answered are tracked for two minutes, and who gets
+    their source port meanwhile is led to the pod that is no more."""
+    return cluster.proxies[node] == KUBE_PROXY and os.strerror(errno.EHOSTUNREACH) in why
 
 
 def count_connections(cluster: Cluster, node: str) -> dict[str, int]:
@@ -288,7 +295,10 @@ def test_a_backend_is_deleted_under_load(cluster: Cluster) -> None:
             cluster.settle(place, {"web-c0w2", "web-c0w3"}, VIP_ASKED[0])
         failures = finish()
     assert failures.count > 100
-    assert [failure for failure in failures.failed if failure[0] > settled] == []
+    late = [failure for failure in failures.failed if failure.began > settled]
+    assert [
+        failure for failure in late if not is_left(cluster, failure.place.removeprefix("C0/ask-"), failure.why)
+    ] == []
 
 
 def test_an_established_connection_drains(cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ from knetsim.dataplane.services.counters import AddressCounter, BackendCounter, 
 from knetsim.dataplane.services.drift import compare_table
 from knetsim.dataplane.services.ports import Backend, ServicePlace, ServicePort
 from knetsim.dataplane.services.rules import build_service
-from knetsim.dataplane.services.stale import find_stale
+from knetsim.dataplane.services.stale import find_stale, may_be_stale
 from knetsim.dataplane.services.table import Rules, build_changes, build_difference
 from knetsim.errors import ObjectError
 from knetsim.node.service_objects import read_service, service_of
@@ -298,6 +298,32 @@ def test_udp_flows_to_backends_that_are_gone_are_stale() -> None:
     assert find_stale(flows, [build_port(ending, node_port=30080)]) == [], "TCP"
     dead = backend("11.1.0.2", ready=False, serving=False)
     assert find_stale(flows, [build_port(dead, protocol="udp")]) == [], "nobody could take them over"
+
+
+def test_tcp_flows_that_nobody_answered_are_stale() -> None:
+    def flow(answering: str, *, answered: bool) -> Flow:
+        ends = End(IPv4Address("100.64.0.9"), 80), End(IPv4Address(answering), 8080)
+        return Flow(6, *ends, answering.encode(), answered)
+
+    draining, asking, begun = (
+        flow("11.1.0.9", answered=True), flow("11.1.0.9", answered=False), flow("11.1.0.2", answered=False)
+    )  # fmt: skip
+    flows = [draining, asking, begun]
+    assert find_stale(flows, [build_port(backend("11.1.0.2"))]) == [asking]
+    assert find_stale(flows, [build_port(backend("11.1.0.2"), protocol="udp")]) == []
+    dead = backend("11.1.0.2", ready=False, serving=False)
+    assert find_stale(flows, [build_port(dead)]) == [asking, begun], "who asks again is refused"
+
+
+def test_connections_are_looked_at_where_a_backend_has_gone() -> None:
+    one, two = backend("11.1.0.2"), backend("11.1.0.9")
+    assert may_be_stale([build_port(one)], [build_port(one, two)]) == []
+    fewer = build_port(one)
+    assert may_be_stale([build_port(one, two)], [fewer]) == [fewer]
+    assert may_be_stale([], [fewer]) == []
+    assert may_be_stale([build_port(one)], []) == []
+    udp = build_port(one, protocol="udp")
+    assert may_be_stale([], [udp]) == [udp], "its clients may have been heard by nobody"
 
 
 # --- the table of a cluster -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from functools import partial
 
 from knetsim.dataplane.services.drift import compare_table
 from knetsim.dataplane.services.ports import ServicePlace, ServicePort
-from knetsim.dataplane.services.stale import find_stale
+from knetsim.dataplane.services.stale import PROTOCOLS, find_stale
 from knetsim.dataplane.services.table import (
     KEYS,
     TABLE,
@@ -95,10 +95,11 @@ class WorkerServices:
         return RETIRED_SECONDS if self._retired else None
 
     def forget_stale(self, ports: Iterable[ServicePort]) -> None:
-        """After these ports' backends have changed: UDP clients of those that are gone are judged anew. KernelError."""
-        udp = [port for port in ports if port.protocol == "udp"]
-        if udp:
-            self._conntrack.forget(find_stale(self._conntrack.read(), udp))
+        """After these ports' backends have changed: clients of those that are gone are judged anew. KernelError."""
+        changed = [port for port in ports if port.protocol in PROTOCOLS]
+        if changed:
+            flows = self._conntrack.read(*{PROTOCOLS[port.protocol] for port in changed})
+            self._conntrack.forget(find_stale(flows, changed))
 
     def find_drift(self, *, thorough: bool = True) -> str:
         """What somebody has changed in the table, in words; the next `apply` makes it whole. KernelError.
