@@ -25,7 +25,7 @@ from knetsim.api.store import Store
 from knetsim.dataplane.services.counters import AddressCounter, BackendCounter, read_counters
 from knetsim.dataplane.services.host import ensure_bridge_filter, ensure_service_route, has_bridge_filter
 from knetsim.dataplane.services.ports import ServicePlace, ServicePort
-from knetsim.dataplane.services.stale import may_be_stale
+from knetsim.dataplane.services.stale import find_losers, may_be_stale
 from knetsim.dataplane.services.table import Rules
 from knetsim.dataplane.services.worker import WorkerServices
 from knetsim.errors import KernelError, NotReady
@@ -84,7 +84,7 @@ class _Worker:
     health: ServiceHealth
     desired: dict[str, Rules] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
-    stale: set[str] = field(default_factory=set)  # paths of ports of which connections may lead to nobody
+    losers: set[str] = field(default_factory=set)  # paths of ports that have lost a backend
     applied_once: bool = False
     host_checked: float = 0.0
     repairs: int = 0
@@ -240,9 +240,9 @@ class ServiceRules:
                 for changed in self._table.update(key, self.services.by_key(key), self.slices.find("service", key)):
                     for each in self._workers.values():
                         _set_desired(each, changed, self._table.rules(changed, each.kernel.place))
-                stale = {port.path for port in may_be_stale(before, self._table.served(key))}
-                for each in self._workers.values():
-                    each.stale |= stale
+                if losers := find_losers(before, self._table.served(key)):
+                    for each in self._workers.values():
+                        each.losers |= losers
             problems = dict(self._table.problems)
         for key, what in problems.items():
             if known.get(key) != what and (service := self.services.by_key(key)) is not None:
@@ -275,14 +275,14 @@ class ServiceRules:
         if self._repair and (drift := each.kernel.find_drift(thorough=due)):
             self._repaired(each, drift)
         with self._progress:
-            changed, stale = set(each.changed), set(each.stale)
+            changed, losers = set(each.changed), set(each.losers)
         again = each.kernel.apply(each.desired, changed)
         ports = (port for key in changed for port in self._table.served(key))
-        each.kernel.forget_stale(port for port in ports if port.path in stale)
+        each.kernel.forget_stale(may_be_stale(ports, losers))
         self._answer_checks(each, changed)
         with self._progress:
             each.changed -= changed
-            each.stale -= stale
+            each.losers -= losers
             each.applied_once, each.error = True, ""
             self._progress.notify_all()
         return again

@@ -13,7 +13,7 @@ from knetsim.dataplane.services.counters import AddressCounter, BackendCounter, 
 from knetsim.dataplane.services.drift import compare_table
 from knetsim.dataplane.services.ports import Backend, ServicePlace, ServicePort
 from knetsim.dataplane.services.rules import build_service
-from knetsim.dataplane.services.stale import find_stale, may_be_stale
+from knetsim.dataplane.services.stale import find_losers, find_stale, may_be_stale
 from knetsim.dataplane.services.table import Rules, build_changes, build_difference
 from knetsim.errors import ObjectError
 from knetsim.node.service_objects import read_service, service_of
@@ -317,13 +317,15 @@ def test_tcp_flows_that_nobody_answered_are_stale() -> None:
 
 def test_connections_are_looked_at_where_a_backend_has_gone() -> None:
     one, two = backend("11.1.0.2"), backend("11.1.0.9")
-    assert may_be_stale([build_port(one)], [build_port(one, two)]) == []
-    fewer = build_port(one)
-    assert may_be_stale([build_port(one, two)], [fewer]) == [fewer]
-    assert may_be_stale([], [fewer]) == []
-    assert may_be_stale([build_port(one)], []) == []
+    fewer, more = build_port(one), build_port(one, two)
+    assert find_losers([fewer], [more]) == set()
+    assert find_losers([more], [fewer]) == {fewer.path}
+    assert find_losers([], [fewer]) == set()
+    assert find_losers([fewer], []) == set()
+    assert may_be_stale([more], set()) == []
+    assert may_be_stale([fewer], {fewer.path}) == [fewer]
     udp = build_port(one, protocol="udp")
-    assert may_be_stale([], [udp]) == [udp], "its clients may have been heard by nobody"
+    assert may_be_stale([udp], set()) == [udp], "its clients may have been heard by nobody"
 
 
 # --- the table of a cluster -------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ try that pod for two minutes, and so would whoever gets the same source port mea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from knetsim.dataplane.services.ports import ServicePort
 from knetsim.system.conntrack import TCP, UDP, End, Flow
@@ -40,15 +40,16 @@ def find_stale(flows: Iterable[Flow], ports: Iterable[ServicePort]) -> list[Flow
     return stale
 
 
-def may_be_stale(before: Iterable[ServicePort], after: Iterable[ServicePort]) -> list[ServicePort]:
-    """The ports of a Service of which connections are to be looked at, now that `before` has become `after`: all of
-    UDP, whose clients may have been heard by nobody; those of TCP that have lost a backend."""
+def may_be_stale(ports: Iterable[ServicePort], losers: Set[str]) -> list[ServicePort]:
+    """Those of a changed Service's ports of which connections are to be looked at: all of UDP, whose clients may have
+    been heard by nobody; those of TCP that have lost a backend (`losers`, their paths)."""
+    return [port for port in ports if port.protocol == "udp" or (port.protocol == "tcp" and port.path in losers)]
+
+
+def find_losers(before: Iterable[ServicePort], after: Iterable[ServicePort]) -> set[str]:
+    """The paths of a Service's ports that have lost a backend, now that `before` has become `after`."""
     had = {port.path: _serving(port) for port in before}
-    return [
-        port
-        for port in after
-        if port.protocol == "udp" or (port.protocol == "tcp" and had.get(port.path, set()) - _serving(port))
-    ]
+    return {port.path for port in after if had.get(port.path, set()) - _serving(port)}
 
 
 def _serving(port: ServicePort) -> set[End]:
