@@ -223,11 +223,6 @@ def _find_part_problems(state: ClusterState) -> list[ProblemState]:
     return problems
 
 
-def is_degraded(state: ClusterState) -> bool:
-    """Whether something of a cluster is out of order: not what is merely not simulated, which no waiting mends."""
-    return len(find_problems(state)) > len(state["notSimulated"])
-
-
 def _explain_service(problem: ServiceProblem) -> str:
     if problem["object"].startswith("Services on "):
         return "see nft list table ip knetsim-services there"

@@ -52,7 +52,6 @@ class _Objects:
     def __init__(self, store: Store) -> None:
         self.services, self.secrets = Informer(store, "Service"), Informer(store, "Secret")
         self.endpoint_slices = Informer(store, "EndpointSlice", indexes={BY_OWNER: index_by_owner})
-
         self._informers = (self.services, self.secrets, self.endpoint_slices)
 
     def start(self, changed: Callable[[], None]) -> None:
@@ -202,14 +201,15 @@ class Ingresses:
             self._objects = objects
             objects.start(lambda: self._loop.add(_ALL))
         plan = self._put(ours)
-        news = self._find_news(plan, {key_of(each): each for each in ours})
+        by_key = {key_of(each): each for each in ours}
+        news = self._find_news(plan, by_key)
         with self._progress:
-            self._seen = {key_of(each): _version(each) for each in ours}
+            self._seen = {key: _version(each) for key, each in by_key.items()}
             self._problems, self._error = plan.problems, ""
             self._progress.notify_all()
         for ingress, problem in news:  # last: whoever sees the Event finds it in the status, too
             self._tell(ingress, problem.reason, problem.message)
-        self._publish(plan, {key_of(each): each for each in ours})
+        self._publish(plan, by_key)
 
     def _put(self, ours: Sequence[Object]) -> Plan:
         """Have every nginx serve what it shall; what none takes is left out, and a problem."""

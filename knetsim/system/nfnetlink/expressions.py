@@ -51,9 +51,9 @@ def _payload(header: int, offset: int, size: int, register: int) -> bytes:
     return _expression("payload", number(1, register), number(2, header), number(3, offset), number(4, size))
 
 
-def load_l4proto() -> bytes:
+def load_l4proto(register: int = _REGISTER) -> bytes:
     """The number of the protocol above IP."""
-    return _expression("meta", number(2, _META_L4PROTO), number(1, _REGISTER))
+    return _expression("meta", number(2, _META_L4PROTO), number(1, register))
 
 
 def load_mark() -> bytes:
@@ -71,9 +71,9 @@ def load_source_type() -> bytes:
     return _expression("fib", number(3, _REGISTER), number(2, _FIB_TYPE), number(1, _FIB_SOURCE))
 
 
-def load_random(modulus: int) -> bytes:
+def load_random(modulus: int, register: int = _REGISTER) -> bytes:
     """A number from 0 to `modulus` - 1, by lot."""
-    return _expression("numgen", number(1, _REGISTER), number(2, modulus), number(3, _RANDOM), number(4, 0))
+    return _expression("numgen", number(1, register), number(2, modulus), number(3, _RANDOM), number(4, 0))
 
 
 def translate_by_lot(modulus: int, name: str) -> bytes:
@@ -82,9 +82,9 @@ def translate_by_lot(modulus: int, name: str) -> bytes:
     return b"".join(
         [
             _payload(_NETWORK_HEADER, DESTINATION, 4, address),
-            _expression("meta", number(2, _META_L4PROTO), number(1, protocol)),
+            load_l4proto(protocol),
             _payload(_TRANSPORT_HEADER, _DESTINATION_PORT, 2, port),
-            _expression("numgen", number(1, lot), number(2, modulus), number(3, _RANDOM), number(4, 0)),
+            load_random(modulus, lot),
             _expression("lookup", number(2, address), number(3, address), wire.text(1, name), number(4, 0)),
             _expression(
                 "nat",
