@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from knetsim.api.informer import Informer
-from knetsim.api.objects import Object, describe, key_of, namespace_of
+from knetsim.api.objects import Object, describe, has_condition, key_of, namespace_of
 from knetsim.control_planes import Plane
 from knetsim.errors import NotReady
 from knetsim.node.service_objects import BY_OWNER
@@ -103,9 +103,8 @@ def find_endpoints(service: Object, pods: Sequence[Object]) -> set[str]:
 
 
 def _is_serving(pod: Object) -> bool:
-    status = pod.get("status") or {}
-    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
-    return ready and bool(status.get("podIP")) and not pod["metadata"].get("deletionTimestamp")
+    address = (pod.get("status") or {}).get("podIP")
+    return has_condition(pod, "Ready") and bool(address) and not pod["metadata"].get("deletionTimestamp")
 
 
 def _read_endpoints(slices: Sequence[Object]) -> set[str]:

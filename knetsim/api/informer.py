@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from knetsim.api.objects import Object, key_of, make_key
+from knetsim.api.objects import Object, key_of, make_key, revision_of
 from knetsim.api.store import DELETED, SYNCED, Store, Watch
 from knetsim.errors import NotReady
 
@@ -124,7 +124,7 @@ class Informer:
         """Wait until all that is stored now was told, as it is now or later; NotReady after `timeout` seconds."""
         end = time.monotonic() + timeout
         while True:
-            stored = {key_of(obj): _version(obj) for obj in self._store.list(self.kind, self._namespace).items}
+            stored = {key_of(obj): revision_of(obj) for obj in self._store.list(self.kind, self._namespace).items}
             try:
                 left = end - time.monotonic()
                 self.wait_for(lambda known: known._covers(stored), min(left, _LIST_AGAIN_SECONDS), "what is stored now")  # noqa: B023
@@ -137,7 +137,8 @@ class Informer:
 
     def _covers(self, stored: dict[str, int]) -> bool:
         return all(
-            (obj := self._objects.get(key)) is not None and _version(obj) >= version for key, version in stored.items()
+            (obj := self._objects.get(key)) is not None and revision_of(obj) >= version
+            for key, version in stored.items()
         )
 
     # --- following ----------------------------------------------------------------------------------------------------
@@ -165,10 +166,6 @@ class Informer:
                 self._changed.notify_all()
             for function in self._functions:
                 function(key, before, after)
-
-
-def _version(obj: Object) -> int:
-    return int(obj["metadata"]["resourceVersion"])
 
 
 def _reindex(index: Index, names_of: IndexFunction, key: str, before: Object | None, after: Object | None) -> None:

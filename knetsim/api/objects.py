@@ -249,6 +249,18 @@ def parse_time(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+def revision_of(obj: Object) -> int:
+    """An object's resourceVersion as a number: the later, the higher (Kubernetes promises so since 1.35)."""
+    version = obj["metadata"].get("resourceVersion", "")
+    return int(version) if version.isdigit() else 0
+
+
+def has_condition(obj: Object, kind: str) -> bool:
+    """Whether a condition of an object's status is True: `Ready` of a Node or Pod."""
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return any(one.get("type") == kind and one.get("status") == "True" for one in conditions)
+
+
 def new_uid() -> str:
     """A uid for a new object: a random UUID, as Kubernetes gives."""
     return str(uuid.uuid4())

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any
 
-from knetsim.api.objects import Object, key_of
+from knetsim.api.objects import Object, has_condition, key_of
 
 #: `spec.loadBalancerClass` of what is ours; so is what has none
 CLASS = "knetsim.io/layer2"
@@ -118,9 +118,7 @@ def choose_announcer(address: IPv4Address, nodes: Iterable[str]) -> str | None:
 
 def may_announce(node: Object) -> bool:
     """Whether a Node is Ready, and not kept out of load balancing."""
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-    return ready and EXCLUDED not in (node["metadata"].get("labels") or {})
+    return has_condition(node, "Ready") and EXCLUDED not in (node["metadata"].get("labels") or {})
 
 
 def find_local_nodes(slices: Iterable[Object]) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from knetsim.api.events import WARNING, EventRecorder
 from knetsim.api.informer import Informer
 from knetsim.api.loop import Loop
-from knetsim.api.objects import Object, make_key, name_of, namespace_of, split_key
+from knetsim.api.objects import Object, make_key, name_of, namespace_of, revision_of, split_key
 from knetsim.api.store import Store
 from knetsim.control.embedded.slices import (
     CONTROLLER,
@@ -129,7 +129,7 @@ class EndpointSliceController:
         if written is None:
             return True
         known = self._slices.by_key(written.key)
-        told = known is not None and int(known["metadata"]["resourceVersion"]) >= written.revision
+        told = known is not None and revision_of(known) >= written.revision
         if not told and time.monotonic() < written.until:
             return False  # once it is too late, somebody has deleted it meanwhile
         self._expected.pop(key, None)
@@ -147,7 +147,7 @@ class EndpointSliceController:
         for one in plan.create:
             last = self._store.create(one)
         if last is not None:
-            written, revision = make_key(name_of(last), namespace_of(last)), int(last["metadata"]["resourceVersion"])
+            written, revision = make_key(name_of(last), namespace_of(last)), revision_of(last)
             self._expected[key] = _Written(written, revision, time.monotonic() + _PATIENCE)
 
     def _failed(self, key: str, error: Exception, pause: float) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from knetsim.api.objects import Object, name_of, namespace_of, uid_of
+from knetsim.api.objects import Object, has_condition, name_of, namespace_of, uid_of
 from knetsim.api.pods import FINISHED_PHASES
 from knetsim.api.service_rules import HEADLESS
 
@@ -171,7 +171,7 @@ def _has_endpoint(pod: Object) -> bool:
 def build_endpoint(service: Object, pod: Object, node: Object | None) -> Endpoint:
     """A pod as an endpoint."""
     spec, status = pod["spec"], pod["status"]
-    serving = any(item.get("type") == "Ready" and item.get("status") == "True" for item in status.get("conditions", ()))
+    serving = has_condition(pod, "Ready")
     terminating = bool(pod["metadata"].get("deletionTimestamp"))
     published = bool(service["spec"].get("publishNotReadyAddresses"))
     endpoint: Endpoint = {

@@ -11,7 +11,7 @@ from threading import Condition, Lock
 from knetsim.api.events import WARNING, EventRecorder
 from knetsim.api.informer import Informer
 from knetsim.api.loop import Clock, Loop
-from knetsim.api.objects import Object, key_of, make_key, name_of, namespace_of, uid_of
+from knetsim.api.objects import Object, key_of, make_key, name_of, namespace_of, revision_of, uid_of
 from knetsim.api.store import Store
 from knetsim.errors import Conflict, NotFound, NotReady, StoreUnavailable
 from knetsim.node.images import Images
@@ -21,7 +21,7 @@ from knetsim.node.kubelet.host_sandbox import HostSandbox
 from knetsim.node.kubelet.intake import Intake, Teller
 from knetsim.node.kubelet.node import KubeletWorker
 from knetsim.node.kubelet.not_simulated import NotSimulated
-from knetsim.node.kubelet.pod import PodRun, explain, revision_of
+from knetsim.node.kubelet.pod import PodRun, explain
 from knetsim.node.kubelet.readiness import Awaited, is_finished
 from knetsim.node.kubelet.registration import Nodes, Registered
 from knetsim.node.kubelet.sources import StoreSources

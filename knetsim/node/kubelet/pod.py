@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from knetsim.api.events import NORMAL, WARNING
-from knetsim.api.objects import Object, describe, name_of, namespace_of, parse_time, uid_of
+from knetsim.api.objects import Object, describe, name_of, namespace_of, parse_time, revision_of, uid_of
 from knetsim.api.store import Store
 from knetsim.errors import CommandError, Conflict, KnetsimError, NotFound
 from knetsim.names import did_you_mean
@@ -353,12 +353,6 @@ class PodRun:
             known = did_you_mean(name, self._containers.names()) if name else ""
             raise NotFound(f"there is no log of {'/'.join(self.key)} {name or ''}".rstrip(), hint=known)
         return path
-
-
-def revision_of(obj: Object) -> int:
-    """An object's resourceVersion as a number: the later, the higher (Kubernetes promises so since 1.35)."""
-    version = obj["metadata"].get("resourceVersion", "")
-    return int(version) if version.isdigit() else 0
 
 
 def explain(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from knetsim.api.informer import Informer
-from knetsim.api.objects import Object, uid_of
+from knetsim.api.objects import Object, has_condition, uid_of
 from knetsim.api.pods import FINISHED_PHASES
 from knetsim.errors import NotReady
 
@@ -20,10 +20,9 @@ def is_finished(pod: Object) -> bool:
 
 def is_ready(pod: Object | None) -> bool:
     """Whether a pod's condition Ready is True, or it has done what it was for."""
-    status = (pod or {}).get("status") or {}
-    if status.get("phase") == "Succeeded":
-        return True
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
+    if pod is None:
+        return False
+    return (pod.get("status") or {}).get("phase") == "Succeeded" or has_condition(pod, "Ready")
 
 
 def is_settled(pod: Object | None) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from knetsim.api.informer import Informer
 from knetsim.api.loop import Clock, Loop
-from knetsim.api.objects import Object, name_of
+from knetsim.api.objects import Object, has_condition, name_of
 from knetsim.api.store import Store
 from knetsim.errors import AlreadyExists, Conflict, NotFound
 from knetsim.node.kubelet.heartbeat import Beat, Heartbeat
@@ -91,7 +91,7 @@ class Nodes:
     def _reconcile(self, node: str) -> None:
         """Put right what is stored of a Node."""
         stored = self._nodes.by_key(node)
-        if not self.reaches(node) or (stored is not None and _is_ready(stored)):
+        if not self.reaches(node) or (stored is not None and has_condition(stored, "Ready")):
             return
         self.write_status(node)
 
@@ -169,11 +169,6 @@ class Nodes:
             return set(nodes)
         places = {node: self._registered[node].worker.place.namespaces for node in nodes}
         return find_reachable(places, self._members, self._reach_seconds)
-
-
-def _is_ready(node: Object) -> bool:
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _merge(present: Object, node: Object) -> Object:
