@@ -1,0 +1,128 @@
+"""A router: its parts put together, from a configuration."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import uuid4
+
+from knetsim.dataplane.skupper.router.addresses import Distributions
+from knetsim.dataplane.skupper.router.amqp import AmqpConnection, Conversation
+from knetsim.dataplane.skupper.router.clients import Client
+from knetsim.dataplane.skupper.router.config import Config, Section
+from knetsim.dataplane.skupper.router.connections import Connector, Listener
+from knetsim.dataplane.skupper.router.core import RouterCore
+from knetsim.dataplane.skupper.router.errors import RouterError
+from knetsim.dataplane.skupper.router.loop import Loop
+from knetsim.dataplane.skupper.router.peers import Peer
+from knetsim.dataplane.skupper.router.services import TcpConnector, TcpListener
+from knetsim.dataplane.skupper.router.topology import Ages, Topology
+
+_LOG = logging.getLogger("ROUTER")
+VERSION = "0.1.0"
+
+Part = Listener | Connector | TcpListener | TcpConnector
+
+
+class Router:
+    """`start`, then run the loop; management adds and removes parts while it runs."""
+
+    def __init__(self, config: Config, loop: Loop) -> None:
+        attributes = config.router
+        self.loop, self.config = loop, config
+        self.name = str(attributes["id"] or f"Standalone_{uuid4().hex[:12]}")
+        self.version = VERSION
+        self.mode = str(attributes["mode"])
+        self.started_at = loop.now()
+        self.sections: list[Section] = list(config.sections)
+        #: entity and name → what does it
+        self.parts: dict[tuple[str, str], Part] = {}
+        self.conversations: dict[int, Peer | Client] = {}
+        topology = Topology(self.name, int(time.time()), _read_ages(attributes), loop.now())
+        self.core = RouterCore(loop, topology, _read_distributions(config))
+        self._numbers = 0
+
+    def start(self) -> None:
+        """Listen and dial. RouterError when a port is taken."""
+        _LOG.info("router %s, version %s, mode %s", self.name, self.version, self.mode)
+        for section in self.config.sections:
+            self.add_part(section)
+        self.loop.every(1.0, self._tick)
+
+    def add_part(self, section: Section) -> None:
+        """Carry out a section; those that only say something need nothing. RouterError."""
+        build = _PARTS.get(section.entity)
+        if section.entity == "listener" and section.attributes["http"]:
+            return  # the HTTP server's
+        if build is not None:
+            part = build(self, section.attributes)
+            part.start()
+            self.parts[section.entity, section.name] = part
+
+    def remove_part(self, section: Section) -> None:
+        """Undo a section."""
+        part = self.parts.pop((section.entity, section.name), None)
+        if part is not None:
+            part.stop()
+
+    # --- what connections need ----------------------------------------------------------------------------------------
+
+    def profile(self, name: str) -> Mapping[str, Any]:
+        """Host's."""
+        for section in self.sections:
+            if section.entity == "sslProfile" and section.name == name:
+                return section.attributes
+        raise RouterError(f"there is no sslProfile '{name}'")
+
+    def converse(self, connection: AmqpConnection, role: str, cost: int, ended: Callable[[str], None]) -> Conversation:
+        """Host's."""
+        self._numbers += 1
+        number = self._numbers
+
+        def over(why: str) -> None:
+            self.conversations.pop(number, None)
+            _LOG.info("connection %s with %s has ended: %s", number, connection.peer_address, why)
+            ended(why)
+
+        conversation: Peer | Client
+        if role == "inter-router":
+            conversation = Peer(connection, number, self.core, cost, over)
+        else:
+            conversation = Client(connection, number, self.core, over)
+        self.conversations[number] = conversation
+        return conversation
+
+    def _tick(self) -> None:
+        for conversation in list(self.conversations.values()):
+            conversation.connection.tick()
+        self.core.tick()
+
+
+def _read_ages(attributes: Mapping[str, Any]) -> Ages:
+    return Ages(
+        hello_interval=attributes["helloIntervalSeconds"],
+        hello_age=attributes["helloMaxAgeSeconds"],
+        advertise_interval=attributes["raIntervalSeconds"],
+        advertise_interval_in_flux=attributes["raIntervalFluxSeconds"],
+        links_age=attributes["remoteLsMaxAgeSeconds"],
+        holdoff=attributes["unreachableHoldoffSeconds"],
+    )
+
+
+def _read_distributions(config: Config) -> Distributions:
+    rules = [section.attributes for section in config.of("address")]
+    return Distributions(
+        default=str(config.router["defaultDistribution"]),
+        prefixes={str(rule["prefix"]): str(rule["distribution"]) for rule in rules if rule["prefix"]},
+        patterns=tuple((str(rule["pattern"]), str(rule["distribution"])) for rule in rules if rule["pattern"]),
+    )
+
+
+_PARTS: Mapping[str, Callable[[Router, Mapping[str, Any]], Part]] = {
+    "listener": Listener,
+    "connector": Connector,
+    "tcpListener": lambda router, attributes: TcpListener(router.core, attributes),
+    "tcpConnector": lambda router, attributes: TcpConnector(router.core, attributes),
+}
