@@ -23,10 +23,10 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         config = read_config(options.conf.read_text(encoding="utf-8"))
-        set_up_logs(config)
+        log = set_up_logs(config)
         _raise_limit()
         loop = Loop()
-        router = Router(config, loop)
+        router = Router(config, loop, log)
         router.start()
     except ConfigError as error:
         for problem in error.problems:

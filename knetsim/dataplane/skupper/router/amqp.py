@@ -109,6 +109,7 @@ class AmqpConnection:
         self._marked = self._ended = False
         self._out: list[bytes] = []
         self._domain = terms.domain
+        self._tls: SSL | None = None
         cproton.pn_connection_collect(self.connection._impl, self._collector)
         self._prepare()
 
@@ -140,6 +141,16 @@ class AmqpConnection:
     def has_room(self) -> bool:
         """Whether the socket takes what there is for it."""
         return not self._out
+
+    @property
+    def protocol(self) -> str | None:
+        """Which TLS it is."""
+        return self._tls.protocol_name() if self._tls is not None else None
+
+    @property
+    def cipher(self) -> str | None:
+        """TLS's cipher."""
+        return self._tls.cipher_name() if self._tls is not None else None
 
     def close(self, why: str) -> None:
         """End it in order: the peer is told."""
@@ -186,9 +197,9 @@ class AmqpConnection:
         transport.require_auth(terms.require_authentication)
         transport.require_encryption(terms.require_encryption)
         if self._domain is not None:
-            tls = SSL(transport, self._domain)
+            self._tls = SSL(transport, self._domain)
             if terms.peer_name:
-                tls.peer_hostname = terms.peer_name
+                self._tls.peer_hostname = terms.peer_name
         transport.bind(connection)
 
     def _ready(self, mask: int) -> None:

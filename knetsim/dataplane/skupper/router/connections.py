@@ -138,8 +138,8 @@ class Connector:
 
     def __init__(self, host: Host, attributes: Mapping[str, Any]) -> None:
         self.host, self.attributes = host, attributes
-        #: as skrouterd's: `CONNECTING`, `SUCCESS` or `FAILED`, with words
-        self.status, self.words = "CONNECTING", ""
+        #: why the last attempt failed, or the last connection ended
+        self.words = ""
         self._connection: AmqpConnection | None = None
         self._wait = _FIRST
         self._stopped = False
@@ -153,6 +153,13 @@ class Connector:
         self._stopped = True
         if self._connection is not None:
             self._connection.close("the connector is deleted")
+
+    @property
+    def status(self) -> str:
+        """As skrouterd's: `SUCCESS`, `CONNECTING` or `FAILED`."""
+        if self._connection is not None and self._connection.opened_at is not None:
+            return "SUCCESS"
+        return "FAILED" if self.words else "CONNECTING"
 
     @property
     def _place(self) -> str:
@@ -190,12 +197,8 @@ class Connector:
             self._wait = _FIRST
         if why != self.words or worked:
             _LOG.warning("connector '%s': no connection to %s: %s", self.attributes["name"], self._place, why)
-        self.status, self.words = "FAILED", why
+        self.words = why
         if not self._stopped:
             # not all routers at once when one of them comes back
             self.host.loop.after(self._wait * random.uniform(0.8, 1.2), self._dial)
             self._wait = min(_LONGEST, 2 * self._wait)
-
-    def succeeded(self) -> None:
-        """The connection is open."""
-        self.status, self.words = "SUCCESS", ""

@@ -54,6 +54,8 @@ class RouterCore:
         self.peers: list[Peer] = []
         #: what a topological address of this router means → who takes what is sent to it
         self.own: dict[str, Callable[[Incoming], None]] = {}
+        #: the clients' own addresses → who takes what this router itself has for them
+        self.clients: dict[str, Callable[[bytes], None]] = {}
         #: called when an address becomes reachable, or is no more
         self.watchers: dict[str, list[Callable[[], None]]] = {}
         self._numbers = itertools.count(1)
@@ -334,7 +336,16 @@ class RouterCore:
         if target.router == self.router:
             taker = self.own.get(target.text)
             return taker(incoming) if taker is not None else incoming.settle(RELEASED)
-        return self._forward(incoming, Annotations(ingress=f"0/{self.router}"), self.peer_to(target.router), None)
+        # the link says where it goes; the message itself need not
+        override = f"amqp:/_topo/0/{target.router}/{target.text}"
+        annotations = Annotations(to_override=override, ingress=f"0/{self.router}")
+        return self._forward(incoming, annotations, self.peer_to(target.router), None)
+
+    def answer_own(self, key: str, octets: bytes) -> None:
+        """A message of this router's own for one of its clients."""
+        client = self.clients.get(key)
+        if client is not None:
+            client(octets)
 
     def send(self, router: str, octets: bytes) -> bool:
         """A whole message of this router's own to another. Whether it was sent."""

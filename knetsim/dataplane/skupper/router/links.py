@@ -150,6 +150,12 @@ class Links:
         self.connection, self.number = connection, number
         self.ins: dict[int, InLink] = {}
         self.outs: dict[int, OutLink] = {}
+        #: of deliveries on links that are gone
+        self.outcomes: Counter[str] = Counter()
+
+    def links(self) -> list[InLink | OutLink]:
+        """All of them."""
+        return [*self.ins.values(), *self.outs.values()]
 
     def mark(self) -> None:
         """There is something to send."""
@@ -211,7 +217,7 @@ class Links:
 
     def lose_all(self) -> None:
         """The connection is over: so is everything on it."""
-        lost: list[InLink | OutLink] = [*self.ins.values(), *self.outs.values()]
+        lost = self.links()
         self.ins, self.outs = {}, {}
         for link in lost:
             link.lose()
@@ -221,6 +227,7 @@ class Links:
         for found in (self.ins.pop(address, None), self.outs.pop(address, None)):
             if found is not None:
                 found.lose()
+                self.outcomes += found.outcomes
 
 
 def capability_of(link: Link) -> str:

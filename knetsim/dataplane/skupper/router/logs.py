@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import deque
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +13,8 @@ from knetsim.dataplane.skupper.router.config import Config, parse_levels
 from knetsim.dataplane.skupper.router.schema import MODULES
 
 _DEFAULT = "info+"
+#: lines that GET-LOG can tell
+_KEPT = 100
 
 
 class _Lines(logging.Formatter):
@@ -21,42 +25,51 @@ class _Lines(logging.Formatter):
         return f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%d %H:%M:%S.%f %z} {words}"
 
 
-class _Levels(logging.Filter):
-    """Lets through what is enabled for its module."""
+class RouterLog(logging.Filter):
+    """Lets through what is enabled for its module, and keeps the last lines for management."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self._enabled = {module: parse_levels(_DEFAULT) or frozenset() for module in ("DEFAULT",)}
+        self._enabled = {"DEFAULT": parse_levels(_DEFAULT) or frozenset()}
+        self._recent: deque[list[Any]] = deque(maxlen=_KEPT)
         for section in config.of("log"):
-            levels = parse_levels(section.attributes["enable"] or "")
-            if levels is not None and section.attributes["enable"]:
-                self._enabled[section.attributes["module"]] = levels
+            self.enable(section.attributes)
 
-    def enable(self, module: str, levels: frozenset[str]) -> None:
-        """Change what is let through."""
-        self._enabled[module] = levels
+    def enable(self, attributes: Mapping[str, Any]) -> None:
+        """What a `log` section says."""
+        levels = parse_levels(attributes["enable"] or "")
+        if attributes["enable"] and levels is not None:
+            self._enabled[attributes["module"]] = levels
+
+    def recent(self, limit: int) -> list[list[Any]]:
+        """The last lines, the oldest first."""
+        return list(self._recent)[-limit:] if limit else []
 
     def filter(self, record: logging.LogRecord) -> bool:
-        enabled = self._enabled.get(record.name, self._enabled["DEFAULT"])
+        """logging's: whether a line is written."""
         record.levelname = record.levelname.lower()
-        return record.levelname in enabled
+        if record.levelname not in self._enabled.get(record.name, self._enabled["DEFAULT"]):
+            return False
+        place = (record.filename, record.lineno)
+        self._recent.append([record.name, record.levelname, record.getMessage(), *place, int(record.created)])
+        return True
 
 
-def set_up_logs(config: Config) -> _Levels:
+def set_up_logs(config: Config) -> RouterLog:
     """Log to the file that the configuration names, or to standard output. OSError."""
     places = [section.attributes["outputFile"] for section in config.of("log") if section.attributes["outputFile"]]
     place = places[-1] if places else ""
-    target: Any
+    target: logging.Handler
     if place and place not in ("stdout", "stderr", "syslog"):
         target = logging.FileHandler(place)
     else:
         target = logging.StreamHandler(sys.stderr if place == "stderr" else sys.stdout)
-    levels = _Levels(config)
-    target.addFilter(levels)
+    log = RouterLog(config)
+    target.addFilter(log)
     target.setFormatter(_Lines("%(name)s (%(levelname)s) %(message)s"))
     for module in MODULES:
         logger = logging.getLogger(module)
         logger.handlers = [target]
         logger.setLevel(logging.DEBUG)
         logger.propagate = False
-    return levels
+    return log

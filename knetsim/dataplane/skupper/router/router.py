@@ -15,7 +15,11 @@ from knetsim.dataplane.skupper.router.config import Config, Section
 from knetsim.dataplane.skupper.router.connections import Connector, Listener
 from knetsim.dataplane.skupper.router.core import RouterCore
 from knetsim.dataplane.skupper.router.errors import RouterError
+from knetsim.dataplane.skupper.router.http import HttpListener
+from knetsim.dataplane.skupper.router.logs import RouterLog
 from knetsim.dataplane.skupper.router.loop import Loop
+from knetsim.dataplane.skupper.router.management import Management
+from knetsim.dataplane.skupper.router.metrics import build_metrics
 from knetsim.dataplane.skupper.router.peers import Peer
 from knetsim.dataplane.skupper.router.services import TcpConnector, TcpListener
 from knetsim.dataplane.skupper.router.topology import Ages, Topology
@@ -23,15 +27,16 @@ from knetsim.dataplane.skupper.router.topology import Ages, Topology
 _LOG = logging.getLogger("ROUTER")
 VERSION = "0.1.0"
 
-Part = Listener | Connector | TcpListener | TcpConnector
+Part = Listener | Connector | TcpListener | TcpConnector | HttpListener
 
 
 class Router:
     """`start`, then run the loop; management adds and removes parts while it runs."""
 
-    def __init__(self, config: Config, loop: Loop) -> None:
+    def __init__(self, config: Config, loop: Loop, log: RouterLog, clock: Callable[[], float] = time.time) -> None:
+        """`clock`: seconds since 1970."""
         attributes = config.router
-        self.loop, self.config = loop, config
+        self.loop, self.config, self.log, self.clock = loop, config, log, clock
         self.name = str(attributes["id"] or f"Standalone_{uuid4().hex[:12]}")
         self.version = VERSION
         self.mode = str(attributes["mode"])
@@ -40,32 +45,46 @@ class Router:
         #: entity and name → what does it
         self.parts: dict[tuple[str, str], Part] = {}
         self.conversations: dict[int, Peer | Client] = {}
-        topology = Topology(self.name, int(time.time()), _read_ages(attributes), loop.now())
+        topology = Topology(self.name, int(clock()), _read_ages(attributes), loop.now())
         self.core = RouterCore(loop, topology, _read_distributions(config))
+        self.management = Management(self)
         self._numbers = 0
 
     def start(self) -> None:
         """Listen and dial. RouterError when a port is taken."""
         _LOG.info("router %s, version %s, mode %s", self.name, self.version, self.mode)
         for section in self.config.sections:
-            self.add_part(section)
+            self._start(section)
         self.loop.every(1.0, self._tick)
 
-    def add_part(self, section: Section) -> None:
-        """Carry out a section; those that only say something need nothing. RouterError."""
-        build = _PARTS.get(section.entity)
-        if section.entity == "listener" and section.attributes["http"]:
-            return  # the HTTP server's
-        if build is not None:
-            part = build(self, section.attributes)
-            part.start()
-            self.parts[section.entity, section.name] = part
+    def add(self, section: Section) -> None:
+        """One more section. RouterError when it cannot be carried out; then nothing has changed."""
+        self._start(section)
+        self.sections.append(section)
 
-    def remove_part(self, section: Section) -> None:
+    def remove(self, section: Section) -> None:
         """Undo a section."""
         part = self.parts.pop((section.entity, section.name), None)
         if part is not None:
             part.stop()
+        self.sections.remove(section)
+
+    def change(self, section: Section, changed: Section) -> None:
+        """Other attributes for a section; what uses it sees them from its next connection on."""
+        self.sections[self.sections.index(section)] = changed
+        if section.entity == "log":
+            self.log.enable(changed.attributes)
+
+    def recent_log(self, limit: int) -> list[list[Any]]:
+        """The last lines: module, level, words, file, line, seconds since 1970."""
+        return self.log.recent(limit)
+
+    def _start(self, section: Section) -> None:
+        build = _PARTS.get(section.entity)
+        if build is not None:
+            part = build(self, section.attributes)
+            part.start()
+            self.parts[section.entity, section.name] = part
 
     # --- what connections need ----------------------------------------------------------------------------------------
 
@@ -120,8 +139,19 @@ def _read_distributions(config: Config) -> Distributions:
     )
 
 
+def _build_listener(router: Router, attributes: Mapping[str, Any]) -> Part:
+    if not attributes["http"]:
+        return Listener(router, attributes)
+    pages: dict[str, Callable[[], str]] = {}
+    if attributes["healthz"]:
+        pages["/healthz"] = lambda: "OK\n"
+    if attributes["metrics"]:
+        pages["/metrics"] = lambda: build_metrics(router)
+    return HttpListener(router.loop, attributes, pages)
+
+
 _PARTS: Mapping[str, Callable[[Router, Mapping[str, Any]], Part]] = {
-    "listener": Listener,
+    "listener": _build_listener,
     "connector": Connector,
     "tcpListener": lambda router, attributes: TcpListener(router.core, attributes),
     "tcpConnector": lambda router, attributes: TcpConnector(router.core, attributes),
