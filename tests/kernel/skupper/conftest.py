@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from knetsim.system.netns import Namespaces
+from knetsim.system.netns import Namespaces, create_netns
+from tests.kernel.skupper.backends import LinkedPair
 from tests.kernel.skupper.net import EMBEDDED, REAL, RouterNet, is_missing
 
 #: two routers, the client's first; three in a line
@@ -27,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes `pair` or `line` is run with each kind of router."""
     for fixture, choices in (("pair", PAIRS), ("line", LINES)):
         if fixture in metafunc.fixturenames:
-            metafunc.parametrize(fixture, [_choice(kinds) for kinds in choices])
+            metafunc.parametrize(fixture, [_choice(kinds) for kinds in choices], scope="module")
 
 
 def _choice(kinds: tuple[str, ...]) -> object:
@@ -40,3 +41,12 @@ def routers(places: Callable[[str], Namespaces], tmp_path: Path) -> Iterator[Rou
     """A network without routers yet."""
     with ExitStack() as stack:
         yield RouterNet(places("routers"), tmp_path, stack)
+
+
+@pytest.fixture(scope="module")
+def linked(pair: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LinkedPair]:
+    """Two linked routers with every kind of backend, for all tests that leave them as they are."""
+    place = create_netns("pair", "pair")
+    with ExitStack() as stack:
+        stack.callback(place.close)
+        yield LinkedPair(RouterNet(place, tmp_path_factory.mktemp("pair"), stack), pair)

@@ -144,9 +144,11 @@ class RouterNet:
     def is_open(self, port: int) -> bool:
         """Whether a connection is taken; the kernel's table of sockets says so without making one."""
         with entered(self.place):
-            lines = [line for name in ("tcp", "tcp6") for line in Path(f"/proc/thread-self/net/{name}").open()]
+            tables = [Path(f"/proc/thread-self/net/{name}").read_text() for name in ("tcp", "tcp6")]
         wanted = f":{port:04X}"
-        return any(fields[1].endswith(wanted) and fields[3] == "0A" for fields in map(str.split, lines))
+        return any(
+            fields[1].endswith(wanted) and fields[3] == "0A" for fields in map(str.split, "".join(tables).splitlines())
+        )
 
     def _logs(self) -> str:
         return "\n".join(f"{one.name}: {one.log.read_text(errors='replace')[-300:]}" for one in self.routers.values())

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from tests.kernel.skupper.backends import FLOOD, LinkedPair
 from tests.kernel.skupper.net import (
     RouterNet,
     RouterProcess,
@@ -25,14 +26,6 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 PORT = 8001
 
 
-def start_pair(routers: RouterNet, pair: tuple[str, str], backend_port: int) -> tuple[RouterProcess, RouterProcess]:
-    """A client's router A and a backend's router B, linked."""
-    first = routers.start("A", pair[0], tcp_listener(PORT))
-    second = routers.start("B", pair[1], connector(first), tcp_connector(backend_port))
-    routers.wait_open(PORT)
-    return first, second
-
-
 def read_end(client: socket.socket) -> str:
     """How a connection ends on which nothing comes."""
     try:
@@ -42,9 +35,8 @@ def read_end(client: socket.socket) -> str:
     return "end"
 
 
-def test_bytes_arrive_both_ways_and_each_way_ends_by_itself(routers: RouterNet, pair: tuple[str, str]) -> None:
-    start_pair(routers, pair, routers.backend(echo).port)
-    sent, client = seed() * 8, routers.connect(PORT)
+def test_bytes_arrive_both_ways_and_each_way_ends_by_itself(linked: LinkedPair) -> None:
+    sent, client = seed() * 8, linked.connect("echo")
 
     def send() -> None:
         client.sendall(sent)
@@ -54,93 +46,57 @@ def test_bytes_arrive_both_ways_and_each_way_ends_by_itself(routers: RouterNet, 
     sender.start()
     assert read_all(client) == sent
     sender.join()
+    client.close()
 
 
-def test_what_a_backend_says_first_arrives(routers: RouterNet, pair: tuple[str, str]) -> None:
-    start_pair(routers, pair, routers.backend(say("welcome")).port)
+def test_what_a_backend_says_first_arrives(linked: LinkedPair) -> None:
     for _ in range(20):
-        client = routers.connect(PORT)
+        client = linked.connect("welcome")
         assert read_all(client) == b"welcome"
         client.close()
 
 
-def test_many_connections_at_once(routers: RouterNet, pair: tuple[str, str]) -> None:
-    backend = routers.backend(echo)
-    first, second = start_pair(routers, pair, backend.port)
-    clients = [routers.connect(PORT) for _ in range(200)]
+def test_many_connections_at_once(linked: LinkedPair) -> None:
+    before = linked.backends["echo"].taken
+    clients = [linked.connect("echo") for _ in range(200)]
     for number, client in enumerate(clients):
         client.sendall(f"client {number}".encode())
         client.shutdown(socket.SHUT_WR)
     assert [read_all(client).decode() for client in clients] == [f"client {number}" for number in range(200)]
-    assert backend.taken == 200
-    assert first.is_running and second.is_running
+    for client in clients:
+        client.close()
+    assert linked.backends["echo"].taken == before + 200
 
 
-def test_a_backend_that_refuses_ends_the_connection(routers: RouterNet, pair: tuple[str, str]) -> None:
-    start_pair(routers, pair, 9999)
-    client = routers.connect(PORT)
-    assert read_end(client) in (("reset",) if pair[0] == "embedded" else ("reset", "end"))
-
-
-def test_a_backend_that_resets_is_no_end(routers: RouterNet, pair: tuple[str, str]) -> None:
-    def serve(stream: socket.socket) -> None:
-        stream.recv(10)
-        reset(stream)
-
-    start_pair(routers, pair, routers.backend(serve).port)
-    client = routers.connect(PORT)
-    client.sendall(b"die")
+def test_a_backend_that_refuses_ends_the_connection(linked: LinkedPair) -> None:
+    client = linked.connect("refuse")
     # skrouterd makes an end of it, or a reset, as it comes
-    assert read_end(client) in (("reset",) if pair == ("embedded", "embedded") else ("reset", "end"))
+    assert read_end(client) in (("reset",) if linked.kinds[0] == "embedded" else ("reset", "end"))
+    client.close()
 
 
-def test_a_client_that_vanishes_is_told_to_the_backend(routers: RouterNet, pair: tuple[str, str]) -> None:
-    ends: list[str] = []
-    over = threading.Event()
+def test_a_backend_that_resets_is_no_end(linked: LinkedPair) -> None:
+    client = linked.connect("reset")
+    client.sendall(b"die")
+    assert read_end(client) in (("reset",) if linked.kinds == ("embedded", "embedded") else ("reset", "end"))
+    client.close()
 
-    def serve(stream: socket.socket) -> None:
-        try:
-            stream.sendall(b"welcome")
-            read_all(stream)
-            ends.append("end")
-        except ConnectionResetError:
-            ends.append("reset")
-        finally:
-            over.set()
 
-    start_pair(routers, pair, routers.backend(serve).port)
-    client = routers.connect(PORT)
+def test_a_client_that_vanishes_is_told_to_the_backend(linked: LinkedPair) -> None:
+    client = linked.connect("watch")
     assert client.recv(10) == b"welcome"
     reset(client)
-    assert over.wait(30)
-    if pair == ("embedded", "embedded"):
-        assert ends == ["reset"]
+    assert linked.ended.wait(30)
+    assert linked.ends in ([["reset"]] if linked.kinds == ("embedded", "embedded") else [["reset"], ["end"]])
 
 
-def test_a_reader_that_stops_stops_the_sender_and_costs_little_memory(
-    routers: RouterNet, pair: tuple[str, str]
-) -> None:
-    sent = 0
-    stuck = threading.Event()
-
-    def serve(stream: socket.socket) -> None:
-        nonlocal sent
-        stream.settimeout(2.0)
-        try:
-            while sent < 200 << 20:
-                sent += stream.send(b"x" * 65536)
-        except TimeoutError:
-            stuck.set()
-        stream.settimeout(60.0)
-        read_all(stream)
-
-    first, second = start_pair(routers, pair, routers.backend(serve).port)
-    before = first.memory, second.memory
-    client = routers.connect(PORT)
-    assert stuck.wait(60)
-    assert sent < 32 << 20
-    grown = max(first.memory - before[0], second.memory - before[1])
-    assert grown < 16 << 20
+def test_a_reader_that_stops_stops_the_sender_and_costs_little_memory(linked: LinkedPair) -> None:
+    before = linked.memory
+    client = linked.connect("flood")
+    assert linked.stuck.wait(60)
+    sent = linked.flooded
+    assert sent < FLOOD // 3
+    assert max(after - old for after, old in zip(linked.memory, before, strict=True)) < 16 << 20
     # and nothing is lost
     received = 0
     while received < sent:
@@ -159,6 +115,14 @@ def test_a_service_at_the_same_router(routers: RouterNet) -> None:
     sender.join()
 
 
+def start_pair(routers: RouterNet, pair: tuple[str, str], backend_port: int) -> tuple[RouterProcess, RouterProcess]:
+    """A client's router A and a backend's router B, linked, for tests that do something to them."""
+    first = routers.start("A", pair[0], tcp_listener(PORT))
+    second = routers.start("B", pair[1], connector(first), tcp_connector(backend_port))
+    routers.wait_open(PORT)
+    return first, second
+
+
 def test_connections_one_after_the_other_cost_no_memory(routers: RouterNet) -> None:
     first, second = start_pair(routers, ("embedded", "embedded"), routers.backend(echo).port)
 
@@ -172,7 +136,7 @@ def test_connections_one_after_the_other_cost_no_memory(routers: RouterNet) -> N
 
     connect(100)
     before = first.memory, second.memory
-    connect(600)
+    connect(400)
     assert max(first.memory - before[0], second.memory - before[1]) < 4 << 20
 
 

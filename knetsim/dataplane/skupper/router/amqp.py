@@ -32,7 +32,19 @@ from cproton import (
     pn_transport_pop,
     pn_transport_push,
 )
-from proton import SSL, Connection, Link, Session, SSLDomain, Transport, TransportException
+from proton import (
+    SSL,
+    UNDESCRIBED,
+    Array,
+    Connection,
+    Data,
+    Link,
+    Session,
+    SSLDomain,
+    Transport,
+    TransportException,
+    symbol,
+)
 
 from knetsim.dataplane.skupper.router.loop import READABLE, WRITABLE, Loop
 
@@ -184,13 +196,14 @@ class AmqpConnection:
         connection.container = terms.container
         connection.hostname = terms.hostname or None
         if terms.capabilities:
-            connection.offered_capabilities = list(terms.capabilities)
-            connection.desired_capabilities = list(terms.capabilities)
+            # skrouterd reads an array and no list
+            capabilities = Array(UNDESCRIBED, Data.SYMBOL, *map(symbol, terms.capabilities))
+            connection.offered_capabilities = connection.desired_capabilities = capabilities
         if terms.properties:
             connection.properties = terms.properties
         transport.max_frame_size = max(terms.max_frame, 512)
         transport.channel_max = min(terms.channels, 32768) - 1
-        transport.idle_timeout = terms.idle / 2
+        transport.idle_timeout = terms.idle
         sasl = transport.sasl()
         if terms.mechanisms:
             sasl.allowed_mechs(terms.mechanisms)

@@ -117,7 +117,7 @@ class RouterCore:
         if head is None or head.to is None:
             return
         annotations, target = head.annotations, read_address(head.to)
-        if annotations is not None and f"0/{self.router}" in annotations.trace:
+        if target.kind != "local" and annotations is not None and f"0/{self.router}" in annotations.trace:
             return  # it went in a circle
         if target.kind == "topological" and target.router != self.router:
             passed = (annotations or Annotations(ingress=f"0/{self.router}")).seen_by(self.router)
