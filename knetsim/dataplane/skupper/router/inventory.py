@@ -79,7 +79,7 @@ def _read_metrics(router: Router) -> Iterator[Row]:
         "version": router.version,
         "addrCount": sum(1 for _ in _read_addresses(router)),
         "linkCount": sum(len(one.ins) + len(one.outs) for one in router.conversations.values()),
-        "nodeCount": len(core.topology.routes.next_hops) + 1,
+        "nodeCount": len(core.topology.routes.next_hops),
         "autoLinkCount": 0,
         "connectionCount": len(router.conversations) + flows["tcp"],
         "droppedPresettledDeliveries": outcomes["dropped"],
