@@ -55,6 +55,8 @@ _MAY_IMPORT: dict[str, frozenset[str]] = {
     "__main__": frozenset({"cli"}),
 }
 
+#: a program of its own, which knetsim starts as a process and others may use without it
+_ROUTER = "dataplane/skupper/router/__main__.py"
 #: modules and functions that only some places may use: what → the places, as beginnings of paths under knetsim/
 _RESERVED: dict[str, tuple[str, ...]] = {
     "subprocess": ("system/",),
@@ -67,9 +69,9 @@ _RESERVED: dict[str, tuple[str, ...]] = {
     "exit": ("cli/",),
     "quit": ("cli/",),
     "SystemExit": ("cli/", "__main__.py"),
-    "sys.exit": ("cli/", "__main__.py"),
+    "sys.exit": ("cli/", "__main__.py", _ROUTER),
     "sys.stdout.write": ("cli/",),
-    "sys.stderr.write": ("cli/",),
+    "sys.stderr.write": ("cli/", _ROUTER),
     "os._exit": ("system/",),
     "os.fork": ("system/",),
     "os.kill": ("system/",),
@@ -85,6 +87,7 @@ _MAY_CATCH_ALL = {
     "api/loop.py": "a failing reconcile becomes an event of its object and is tried again",
     "cli/main.py": "an error becomes text here, a mistake of ours too",
     "system/rpc.py": "who asked from another terminal is told what went wrong, a mistake of ours too",
+    "dataplane/skupper/router/loop.py": "a mistake in what one stream asks for must not end all others",
     "cli/shell.py": "what the expression after `py` raises is for whoever typed it",
     "system/sandbox.py": "a forked process ends in the next line: its error is shown now or never",
 }
@@ -123,6 +126,15 @@ def find_layer_problems(source: str, path: str) -> list[str]:
         if target != part and target not in _MAY_IMPORT[part]:
             problems.append(f"{path}:{line}: {part} may not import {target}")
     return problems
+
+
+def find_router_problems(source: str, path: str) -> list[str]:
+    """Imports by the router's own files of anything else of knetsim: they are to run without it."""
+    home = "knetsim.dataplane.skupper.router"
+    if not path.startswith("dataplane/skupper/router/"):
+        return []
+    imports = [(line, name) for line, name in find_imports(ast.parse(source)) if name.partition(".")[0] == "knetsim"]
+    return [f"{path}:{line}: the router may not import {name}" for line, name in imports if not name.startswith(home)]
 
 
 def find_reserved_problems(source: str, path: str) -> list[str]:
@@ -189,7 +201,9 @@ def _relative(file: Path) -> str:
     return file.relative_to(_ROOT / "knetsim").as_posix()
 
 
-@pytest.mark.parametrize("check", [find_layer_problems, find_reserved_problems, find_habit_problems])
+@pytest.mark.parametrize(
+    "check", [find_layer_problems, find_reserved_problems, find_router_problems, find_habit_problems]
+)
 def test_knetsim(check: object) -> None:
     assert callable(check)
     problems = [problem for file in _FILES for problem in check(file.read_text(), _relative(file))]
@@ -280,6 +294,14 @@ def test_reserved_can_fail(path: str, source: str) -> None:
 )
 def test_reserved_can_pass(path: str, source: str) -> None:
     assert find_reserved_problems(source, path) == []
+
+
+def test_the_router_can_fail() -> None:
+    path = "dataplane/skupper/router/loop.py"
+    assert find_router_problems("from knetsim.system.wait import wait_until", path)
+    assert find_router_problems("import knetsim.dataplane.skupper.config", path)
+    assert not find_router_problems("from knetsim.dataplane.skupper.router.loop import Loop", path)
+    assert not find_router_problems("from knetsim.system.wait import wait_until", "dataplane/skupper/config.py")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""Skupper: Services of one cluster used from another, through routers that speak AMQP to each other.
+
+What Skupper does. Each site runs a router, skrouterd. A listener at one site opens a port, a connector at another leads
+to a backend; both name a routing key. A client's TCP connection becomes two streams of AMQP, one each way, which the
+routers between the sites pass on while they are coming, along the cheapest way. Pod networks may overlap: no packet of
+one ever appears in the other.
+What ours does, where skrouterd cannot be had: the program in router/ reads the same configuration and speaks the same
+protocol, so both kinds form one network.
+How it differs: interior mode only, no edges; TCP without TLS at its ends, TLS between routers; no policies; nothing for
+Skupper's network observer (VanFlow); one thread.
+
+    config.py   what a site's router is to do → its configuration, as JSON      router/   the embedded router
+
+Commands: `python -m knetsim.dataplane.skupper.router -c 0.json`, `skstat -n`, `skmanage query --type tcpListener`.
+Cost: about 30 MB a router; a second of one core moves about a gigabyte.
+"""
+
+from knetsim.dataplane.skupper.config import (
+    Certificates,
+    NeighbourLink,
+    NeighbourPort,
+    OfferedService,
+    RouterPlan,
+    ServedService,
+    build_router_config,
+)
+
+__all__ = [
+    "Certificates",
+    "NeighbourLink",
+    "NeighbourPort",
+    "OfferedService",
+    "RouterPlan",
+    "ServedService",
+    "build_router_config",
+]

@@ -118,7 +118,7 @@ class AmqpConnection:
         self._stream = stream
         self._conversation: Conversation | None = None
         self._connecting, self._readable, self._writable = dialled, False, False
-        self._marked = self._ended = False
+        self._marked = self._ended = self._read_is_due = False
         self._out: list[bytes] = []
         self._domain = terms.domain
         self._tls: SSL | None = None
@@ -231,6 +231,7 @@ class AmqpConnection:
         return self.mark()
 
     def _read(self) -> None:
+        self._read_is_due = False
         left = _READ_TURN
         transport = self.transport._impl
         while self._readable and not self._ended:
@@ -238,7 +239,7 @@ class AmqpConnection:
             if room <= 0:
                 break
             if left <= 0:
-                self.loop.soon(self._read)
+                self._read_soon()
                 break
             try:
                 octets = self._stream.recv(min(room, _READ))
@@ -257,6 +258,12 @@ class AmqpConnection:
             self._dispatch()
         return self.mark()
 
+    def _read_soon(self) -> None:
+        """Another turn, and no more than one."""
+        if not self._read_is_due:
+            self._read_is_due = True
+            self.loop.soon(self._read)
+
     def _end_input(self) -> None:
         self.why = self.why or "the peer has gone"
         try:
@@ -270,11 +277,12 @@ class AmqpConnection:
         if self._ended:
             return None
         self._dispatch()
-        pending = 0
+        pending, went = 0, False
         while self._writable and not self._ended:
             pending = self._fill()
             if not self._out:
                 break
+            went = True
             self._send()
         if self._ended:
             return None
@@ -283,8 +291,9 @@ class AmqpConnection:
         self._dispatch()
         if self._readable:
             # what was sent may have made room for what could not be read
-            self.loop.soon(self._read)
-        if self.stalled and not self._out and not self._connecting:
+            self._read_soon()
+        # nothing went out: the peer's window is closed, and its next word calls those who wait
+        if went and self.stalled and not self._out:
             waiting, self.stalled = self.stalled, {}
             for call in waiting:
                 call()
@@ -366,7 +375,9 @@ class AmqpConnection:
             session.open()
 
     def _on_session_end(self, event: Any) -> None:
-        Session.wrap(pn_event_session(event)).close()
+        session = Session.wrap(pn_event_session(event))
+        session.close()
+        session.free()
 
     def _on_link(self, event: Any) -> None:
         link = Link.wrap(pn_event_link(event))

@@ -66,10 +66,10 @@ class Client(Links):
     def _take(self, incoming: Incoming, target: str | None) -> None:
         head = incoming.head
         assert head is not None
-        address = head.to or target
-        if address is None:
+        address = target or head.to
+        if address is None or not _is_management(address):
             return incoming.settle(REJECTED)
-        return self.core.take_client_message(incoming, target or address)
+        return self.core.take_client_message(incoming, address)
 
     def _answer(self, out: OutLink, incoming: Incoming) -> None:
         """An answer, from this router or another one, without what routers say to each other."""

@@ -125,7 +125,7 @@ class _Reader:
             else:
                 attributes[key] = self._read_value(f"{where}: attribute '{key}'", attribute, value)
         for key, attribute in known.attributes.items():
-            if attribute.required and attributes[key] in (None, ""):
+            if attribute.required and given.get(key) in (None, ""):
                 self.problems.append(f"{where}: attribute '{key}' is required")
         attributes["name"] = str(name)
         self.sections.append(Section(entity, str(name), attributes))

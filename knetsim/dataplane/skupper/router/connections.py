@@ -28,7 +28,7 @@ _FIRST, _LONGEST = 0.1, 5.0
 #: what is offered where the configuration does not say: larger frames are less work, and peers may send smaller ones
 _FRAME = 65536
 _ACCEPT = 64
-#: seconds that a client has to say who it is
+#: seconds until both sides must have said who they are
 _HANDSHAKE = 10.0
 
 
@@ -84,7 +84,6 @@ class Listener:
         self.host, self.attributes = host, attributes
         self._socket: socket.socket | None = None
         self._domain: SSLDomain | None = None
-        self._connections: set[AmqpConnection] = set()
 
     def start(self) -> None:
         """Listen. RouterError when the port is taken or the certificates cannot be used."""
@@ -121,16 +120,17 @@ class Listener:
             connection = AmqpConnection(self.host.loop, stream, terms, dialled=False)
             connection.peer_address = f"{peer[0]}:{peer[1]}"
             role, cost = self.attributes["role"], self.attributes["cost"]
-            self._connections.add(connection)
             conversation = self.host.converse(connection, role, cost, lambda why: None)
             connection.start(conversation)
-            self.host.loop.after(_HANDSHAKE, lambda one=connection: _give_up(one))  # type: ignore[misc]
-            self._connections.discard(connection)
+            _limit_handshake(connection)
 
 
-def _give_up(connection: AmqpConnection) -> None:
-    if connection.opened_at is None:
-        connection.drop("the client has not said who it is")
+def _limit_handshake(connection: AmqpConnection) -> None:
+    def give_up() -> None:
+        if connection.opened_at is None:
+            connection.drop("the peer has not said who it is")
+
+    connection.loop.after(_HANDSHAKE, give_up)
 
 
 class Connector:
@@ -189,6 +189,7 @@ class Connector:
         connection.peer_address = self._place
         self._connection = connection
         connection.start(self.host.converse(connection, attributes["role"], attributes["cost"], self._failed))
+        _limit_handshake(connection)
 
     def _failed(self, why: str) -> None:
         worked = self._connection is not None and self._connection.opened_at is not None

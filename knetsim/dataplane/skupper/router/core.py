@@ -94,7 +94,7 @@ class RouterCore:
         """Carry out what the topology and the addresses have come to."""
         if self.topology.routes is not self._routes:
             self._routes = self.topology.routes
-            for key in self.addresses:
+            for key in list(self.addresses):
                 self._refresh(key)
         changed, self.mobile.changed = self.mobile.changed, set()
         for key in changed:
@@ -176,7 +176,9 @@ class RouterCore:
         origin = (annotations.ingress or "").removeprefix("0/")
         routes, links = self.topology.routes, []
         if origin == self.router:
-            links = [node.link for node in self.topology.nodes.values()]
+            # a new neighbour has no way yet, and is the one who must hear of this router
+            new = [node.link for name, node in self.topology.nodes.items() if name not in routes.next_hops]
+            links = [*map(self.topology.next_link, routes.next_hops), *new]
         else:
             for router, origins in routes.valid_origins.items():
                 if origin in origins:

@@ -171,7 +171,7 @@ def _build_link(number: int, conversation: Links, link: InLink | OutLink) -> Row
         "connectionId": number,
         "owningAddr": None,
         "capacity": 250,
-        "priority": getattr(link, "priority", 4),
+        "priority": link.priority,
         "undeliveredCount": 0 if incoming else cproton.pn_link_queued(link.impl),
         "unsettledCount": int(busy),
         "deliveryCount": link.deliveries,
@@ -253,7 +253,7 @@ def _build_connection(router: Router, number: int, conversation: Any) -> Row:
 def _role_of(conversation: Any) -> str:
     if not isinstance(conversation, Peer):
         return "normal"
-    return "inter-router-data" if conversation.is_data else "inter-router"
+    return "inter-router-data" if conversation.for_streams else "inter-router"
 
 
 def _read_addresses(router: Router) -> Iterator[Row]:

@@ -24,6 +24,8 @@ _LOG = logging.getLogger("CONTAINER")
 CREDIT = 250
 #: messages without a settlement that may wait for a peer's credit; more are dropped, as on a line that is down
 _MOST_QUEUED = 1000
+#: of messages that say nothing about it
+_PRIORITY = 4
 
 
 class InLink:
@@ -35,6 +37,7 @@ class InLink:
         """`deliver` gets what has come: a stream with its head, another message when it is whole. It must settle it."""
         self.conversation, self.link, self.impl, self.kind = links, link, link._impl, kind
         self.deliver = deliver
+        self.priority = _PRIORITY
         self.incoming: Incoming | None = None
         self.outcomes: Counter[str] = Counter()
         self.deliveries = 0
@@ -89,6 +92,7 @@ class OutLink:
         """`free` is told when a stream is over and the link can carry the next one."""
         self.conversation, self.link, self.impl, self.kind = links, link, link._impl, kind
         self.session_impl = link.session._impl
+        self.priority = _PRIORITY
         self.outgoing: Outgoing | None = None
         self.outcomes: Counter[str] = Counter()
         self.deliveries = 0
@@ -211,8 +215,8 @@ class Links:
     def detached(self, link: Link) -> None:
         """Conversation's."""
         self._forget(link)
-        if link.state & Link.LOCAL_ACTIVE:
-            link.close()
+        link.close()
+        link.free()
         self.mark()
 
     def lose_all(self) -> None:

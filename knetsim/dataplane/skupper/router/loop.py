@@ -23,6 +23,7 @@ _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 #: what a mask of events means
 READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
+BROKEN = select.EPOLLHUP | select.EPOLLERR
 ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 Ready = Callable[[int], None]
@@ -47,7 +48,9 @@ class Loop:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.now = clock
         self._epoll = select.epoll()
-        self._ready: dict[int, Ready] = {}
+        #: descriptor → what is called, and in which turn it came
+        self._ready: dict[int, tuple[Ready, int]] = {}
+        self._turn = 0
         self._soon: deque[Callable[[], None]] = deque()
         self._timers: list[Timer] = []
         self._number = 0
@@ -59,7 +62,7 @@ class Loop:
 
     def watch(self, number: int, ready: Ready, *, level: bool = False) -> None:
         """Call `ready` with a mask whenever the socket's state changes; with `level`, as long as it can be read."""
-        self._ready[number] = ready
+        self._ready[number] = ready, self._turn
         self._epoll.register(number, select.EPOLLIN if level else _EVENTS)
 
     def unwatch(self, number: int) -> None:
@@ -97,9 +100,12 @@ class Loop:
         """Until `stop`."""
         self._running = True
         while self._running:
-            for number, mask in self._epoll.poll(self._patience()):
-                ready = self._ready.get(number)
-                if ready is not None:
+            events = self._epoll.poll(self._patience())
+            self._turn += 1
+            for number, mask in events:
+                ready, since = self._ready.get(number, (None, 0))
+                # what came in this turn has the number of something that was closed in it: the event is not its own
+                if ready is not None and since != self._turn:
                     self._guard(ready, mask)
             for _ in range(len(self._soon)):
                 self._guard(self._soon.popleft())

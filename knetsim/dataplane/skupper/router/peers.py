@@ -58,12 +58,13 @@ class Peer(Links):
         self.properties: dict[str, Any] = {}
         self._ended = ended
         self._control_in = False
+        self._short_in = 0
         self._short: list[OutLink] = []
         self._free: list[OutLink] = []
         self._names = itertools.count(1)
 
     @property
-    def is_data(self) -> bool:
+    def for_streams(self) -> bool:
         """Whether the peer opened it for streams alone."""
         return bool(self.properties.get("qd.inter-router-role") == _DATA_ROLE)
 
@@ -83,9 +84,9 @@ class Peer(Links):
     def attached(self, link: Link) -> None:
         """Conversation's."""
         capability = capability_of(link)
-        if capability in (CONTROL, SHORT) and self.is_data:
+        if capability in (CONTROL, SHORT) and self.for_streams:
             return self._refuse(link, "qd:forbidden", "no such links on a connection for streams")
-        if not capability and not self._control_in and not self.is_data:
+        if not capability and not self._control_in and not self.for_streams:
             return self._refuse(link, "qd:wrong-role", "no control link has been opened")
         if capability not in (CONTROL, SHORT, ""):
             return self._refuse(link, "amqp:not-implemented", f"what is a link for {capability}?")
@@ -163,13 +164,25 @@ class Peer(Links):
         if link.is_receiver:
             deliver = self._take_control if capability == CONTROL else self.core.take_message
             kind = "router-control" if capability == CONTROL else "inter-router"
-            self.add_in(InLink(self, link, kind, deliver, streams=capability != CONTROL))
+            incoming = self.add_in(InLink(self, link, kind, deliver, streams=capability != CONTROL))
+            self._set_priority(incoming, capability)
             self._control_in = self._control_in or capability == CONTROL
         elif capability == CONTROL:
             self.control_out = self.add_out(OutLink(self, link, "router-control"))
+            self.control_out.priority = _PRIORITIES - 1
             self.core.gain_peer(self)
         elif capability == SHORT:
-            self._short.append(self.add_out(OutLink(self, link, "inter-router")))
+            out = self.add_out(OutLink(self, link, "inter-router"))
+            out.priority = min(len(self._short), _PRIORITIES - 1)
+            self._short.append(out)
+
+    def _set_priority(self, link: InLink, capability: str) -> None:
+        """The n-th pair of links is for messages of the priority n."""
+        if capability == CONTROL:
+            link.priority = _PRIORITIES - 1
+        elif capability == SHORT:
+            link.priority = min(self._short_in, _PRIORITIES - 1)
+            self._short_in += 1
 
     def _take_control(self, incoming: Incoming) -> None:
         self.core.take_control(self, incoming)

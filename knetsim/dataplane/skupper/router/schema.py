@@ -61,7 +61,8 @@ def _switch(default: bool = False) -> Attribute:
 
 _NAME = {"name": _text()}
 _NO_EDGE = dict.fromkeys(
-    ("route-container", "edge", "inter-edge", "inter-network"), "the embedded router takes `normal` and `inter-router`"
+    ("route-container", "edge", "inter-edge", "inter-network"),
+    "the embedded router has no edges; its roles are `normal` and `inter-router`",
 )
 _ROLE = Attribute("text", "normal", False, ROLES, _NO_EDGE)
 _NO_TLS = {"*": "the embedded router carries TCP as it is, without TLS at its ends"}

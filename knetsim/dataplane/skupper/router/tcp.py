@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from knetsim.dataplane.skupper.router.loop import ENDED, READABLE, WRITABLE, Loop
+from knetsim.dataplane.skupper.router.loop import BROKEN, ENDED, READABLE, WRITABLE, Loop
 from knetsim.dataplane.skupper.router.streams import ACCEPTED, MODIFIED, OUTCOMES, PIECE, Sink, Source
 
 _LOG = logging.getLogger("TCP_ADAPTOR")
@@ -188,8 +188,8 @@ class TcpEnd:
             self.output.pull()
         if self._writable:
             self.pull()
-        if mask & ENDED and not self._closed and (not self._started or self._read_done or self.ended):
-            # nobody reads, so nobody would find out
+        if mask & BROKEN and not self._closed:
+            # perhaps nobody reads or writes just now, so nobody would find out
             failure = self._stream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if failure:
                 self.fail(os.strerror(failure))
