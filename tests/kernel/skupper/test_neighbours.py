@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from knetsim.dataplane.skupper.router.amqp import AmqpConnection, Terms
+from knetsim.dataplane.skupper.router.amqp import AmqpConnection
 from knetsim.dataplane.skupper.router.codec import encode
 from knetsim.dataplane.skupper.router.control import Hello, write_control
+from knetsim.dataplane.skupper.router.conversation import Terms
 from knetsim.dataplane.skupper.router.loop import Loop
 from knetsim.dataplane.skupper.router.message import Annotations, Properties, build_message
 from knetsim.dataplane.skupper.router.peers import CAPABILITIES, Peer

@@ -87,6 +87,16 @@ def test_an_advertised_version_is_asked_for_until_it_comes() -> None:
     assert updates(own) == []
 
 
+def test_who_has_advertised_nothing_yet_is_asked_once() -> None:
+    own = MobileAddresses("A")
+    own.compare("B", None, 100.0)
+    own.compare("B", None, 101.0)
+    assert updates(own) == [AddressesRequest("A", 0)]
+    own.receive(AddressesUpdate("B", 0, exist={}))
+    own.compare("B", None, 110.0)
+    assert updates(own) == []
+
+
 def test_what_a_lost_router_served_is_served_no_more() -> None:
     own = MobileAddresses("A")
     own.receive(AddressesUpdate("B", 4, exist={"Mweb": BALANCED}))

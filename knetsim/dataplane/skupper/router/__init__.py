@@ -14,7 +14,7 @@ From bytes to meaning (pure, tested without a socket):
 From sockets to streams:
 
     loop.py       one thread for all            sockets.py   listening, dialling    tls.py       certificates
-    amqp.py       proton and a socket           links.py     deliveries of a link   streams.py   sources and sinks
+    amqp.py, conversation.py   proton and a socket   links.py  deliveries of a link   streams.py   sources and sinks
     tcp.py        a TCP connection              flows.py     … as two streams       services.py  listeners, connectors
 
 And together:

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from proton import SSLDomain
 
-from knetsim.dataplane.skupper.router.amqp import AmqpConnection, Conversation, Terms
+from knetsim.dataplane.skupper.router.amqp import AmqpConnection
+from knetsim.dataplane.skupper.router.conversation import Conversation, Terms
 from knetsim.dataplane.skupper.router.errors import RouterError
 from knetsim.dataplane.skupper.router.loop import Loop
 from knetsim.dataplane.skupper.router.peers import CAPABILITIES

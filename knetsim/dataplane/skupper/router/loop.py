@@ -70,6 +70,11 @@ class Loop:
         if self._ready.pop(number, None) is not None:
             self._epoll.unregister(number)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing happens before the next event or timer."""
+        return not self._soon
+
     def soon(self, call: Callable[[], None]) -> None:
         """After the events that are there now."""
         self._soon.append(call)

@@ -32,6 +32,8 @@ class Remote:
     version: int = 0
     addresses: dict[str, int] = field(default_factory=dict)
     asked_at: float | None = None
+    #: whether it has answered at all
+    told: bool = False
 
 
 class MobileAddresses:
@@ -96,12 +98,15 @@ class MobileAddresses:
             if message.version > remote.version:
                 self._ask(message.router, remote)
             return
-        remote.version, remote.asked_at = message.version, None
+        remote.version, remote.asked_at, remote.told = message.version, None, True
 
-    def compare(self, router: str, version: int, now: float) -> None:
-        """A router that can be reached advertises `version`: ask when it is not the known one. Again after a while."""
+    def compare(self, router: str, version: int | None, now: float) -> None:
+        """A router that can be reached advertises `version`: ask when it is not the known one. Again after a while.
+
+        None: it has advertised nothing yet; it is asked all the same, so that nobody waits for its next turn.
+        """
         remote = self.remotes.setdefault(router, Remote())
-        if remote.version >= version:
+        if remote.version >= version if version is not None else remote.told:
             remote.asked_at = None
         elif remote.asked_at is None or now - remote.asked_at >= _PATIENCE:
             self._ask(router, remote)

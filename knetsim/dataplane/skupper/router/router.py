@@ -9,10 +9,11 @@ from typing import Any
 from uuid import uuid4
 
 from knetsim.dataplane.skupper.router.addresses import Distributions
-from knetsim.dataplane.skupper.router.amqp import AmqpConnection, Conversation
+from knetsim.dataplane.skupper.router.amqp import AmqpConnection
 from knetsim.dataplane.skupper.router.clients import Client
 from knetsim.dataplane.skupper.router.config import Config, Section
 from knetsim.dataplane.skupper.router.connections import Connector, Listener
+from knetsim.dataplane.skupper.router.conversation import Conversation
 from knetsim.dataplane.skupper.router.core import RouterCore
 from knetsim.dataplane.skupper.router.errors import RouterError
 from knetsim.dataplane.skupper.router.http import HttpListener

@@ -57,8 +57,10 @@ class Node:
     peers: Mapping[str, int] = field(default_factory=dict)
     version: int = 0
     advertised_at: float = 0.0
-    addresses_version: int = 0
-    ask_links: bool = False
+    #: how new its addresses are; None: it has not said so yet
+    addresses_version: int | None = None
+    #: whether its links are to be asked for as soon as it can be reached
+    ask_links: bool = True
     #: how often it was found that nobody knows it
     forgotten: int = 0
 
@@ -114,7 +116,8 @@ class Topology:
     @property
     def is_due(self) -> bool:
         """Whether there is something that `tick` should do before the next second."""
-        return self._own_changed or self._stale or any(node.ask_links for node in self.nodes.values())
+        asks = any(node.ask_links and self.next_link(node.router) is not None for node in self.nodes.values())
+        return self._own_changed or self._stale or asks
 
     def greet(self) -> None:
         """Say HELLO at once: somebody new is there, or does not know yet that this router hears it."""
@@ -196,7 +199,7 @@ class Topology:
         """A router that was started anew has new links and addresses."""
         if node.instance not in (None, instance):
             _LINKS_LOG.info("router %s has restarted", node.router)
-            node.peers, node.version, node.addresses_version, node.ask_links = {}, 0, 0, True
+            node.peers, node.version, node.addresses_version, node.ask_links = {}, 0, None, True
             self.void.append(node.router)
             self._stale = True
         node.instance = instance
