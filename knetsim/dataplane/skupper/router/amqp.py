@@ -300,9 +300,12 @@ class AmqpConnection:
             if event is None:
                 return
             meaning = _MEANINGS.get(pn_event_type(event))
-            if meaning is not None and self._conversation is not None:
-                meaning(self, event)
-            pn_collector_pop(collector)
+            try:
+                if meaning is not None and self._conversation is not None:
+                    meaning(self, event)
+            finally:
+                # also after a mistake, which would be made again and again
+                pn_collector_pop(collector)
 
     def _on_delivery(self, event: Any) -> None:
         assert self._conversation is not None

@@ -11,10 +11,14 @@ from typing import Any
 
 from knetsim.dataplane.skupper.router.loop import Loop
 
+#: names of ports that a machine need not know
+_PORTS = {"amqp": "5672", "amqps": "5671"}
+
 
 def open_listener(host: str, port: str, backlog: int) -> socket.socket:
     """A non-blocking socket that listens; an empty host is any address. OSError."""
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    number = _PORTS.get(port, port)
+    found = socket.getaddrinfo(host or None, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     # any address: IPv6 takes IPv4 too, where the machine has it
     found.sort(key=lambda one: one[0] != socket.AF_INET6 if not host else 0)
     failure: OSError | None = None
@@ -56,6 +60,7 @@ class Dial:
         failed: Callable[[str], None],
     ) -> None:
         self._loop, self._dialled, self._failed = loop, dialled, failed
+        port = _PORTS.get(port, port)
         try:
             found = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
