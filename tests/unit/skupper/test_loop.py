@@ -146,6 +146,11 @@ def test_a_name_that_is_none_is_told(loop: Loop) -> None:
     assert len(told) == 1 and told[0].startswith("xxx")
 
 
+def test_listening_at_a_name_that_is_none_is_refused() -> None:
+    with pytest.raises(OSError, match="no name of a host"):
+        open_listener("x" * 70, "1", 5)
+
+
 def test_any_address_takes_both_kinds() -> None:
     with closing(open_listener("", "0", 5)) as server:
         port = server.getsockname()[1]

@@ -18,7 +18,10 @@ _PORTS = {"amqp": "5672", "amqps": "5671"}
 def open_listener(host: str, port: str, backlog: int) -> socket.socket:
     """A non-blocking socket that listens; an empty host is any address. OSError."""
     number = _PORTS.get(port, port)
-    found = socket.getaddrinfo(host or None, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host or None, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as error:
+        raise OSError(errno.EINVAL, f"{host!r} is no name of a host") from error
     # any address: IPv6 takes IPv4 too, where the machine has it
     found.sort(key=lambda one: one[0] != socket.AF_INET6 if not host else 0)
     failure: OSError | None = None
@@ -65,7 +68,7 @@ class Dial:
             found = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
             )
-        except OSError:
+        except (OSError, UnicodeError):
             threading.Thread(target=self._look_up, args=(host, port), daemon=True).start()
             return
         self._connect(found)
