@@ -278,6 +278,24 @@ def test_a_lost_connection_ends_everything_on_it(pair: Pair) -> None:
     assert pair.a.links() == pair.b.links() == []
 
 
+def test_a_session_that_is_ended_ends_its_links(pair: Pair) -> None:
+    pair.right.lazy = True
+    sources = [Text(b"", endless=True) for _ in range(3)]
+    first, *_ = [pair.a.send_stream(source, HEAD) for source in sources]
+    pair.run(lambda: len(pair.right.drains) == 3)
+    first.link.link.session.close()
+    pair.a.mark()
+    pair.run(lambda: [drain.state for drain in pair.right.drains] == ["aborted", "coming", "coming"])
+    pair.run(lambda: sources[0].outcome == MODIFIED)
+    assert len(pair.a.outs) == 11 + 2 and len(pair.b.ins) == 11 + 2
+    # who ends the session of the control links ends it all
+    assert pair.b.control_out is not None
+    pair.b.control_out.link.session.close()
+    pair.b.mark()
+    pair.run(lambda: len(pair.ends) == 2)
+    assert [source.outcome for source in sources] == [MODIFIED] * 3
+
+
 def test_a_connection_that_is_closed_is_closed_by_both(pair: Pair) -> None:
     pair.a.connection.close("enough")
     pair.run(lambda: len(pair.ends) == 2)

@@ -71,6 +71,12 @@ def test_other_threads_wake_it(loop: Loop) -> None:
     thread.join()
 
 
+def test_who_comes_after_the_end_is_not_heard() -> None:
+    loop = Loop()
+    loop.close()
+    loop.from_thread(loop.stop)
+
+
 def test_a_socket_that_takes_the_number_of_a_closed_one_does_not_get_its_events(loop: Loop) -> None:
     """Two are ready in one turn; the first closes the second, whose descriptor goes to a new one at once."""
     with ExitStack() as stack:

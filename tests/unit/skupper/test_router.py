@@ -236,6 +236,23 @@ def test_the_dearer_side_says_what_a_link_costs(routers: Routers) -> None:
     assert last.core.topology.routes.costs == {"A": 7}
 
 
+def test_a_triangle_takes_the_cheap_way_and_the_dear_one_when_it_is_gone(routers: Routers, backend: Echo) -> None:
+    second, third, port = free_port(), free_port(), free_port()
+    routers.start("C", listener(third), served(backend.port))
+    middle = routers.start("B", listener(second), connector(third))
+    first = routers.start("A", connector(second), connector(third, cost=5), offered(port))
+    routers.run(lambda: first.core.topology.routes.costs == {"B": 1, "C": 2})
+    routers.run(lambda: is_up(first))
+    assert routers.ask(port, b"cheap") == b"cheap"
+    assert middle.core.addresses["Mweb"].transit == 1
+    for conversation in list(middle.conversations.values()):
+        if conversation.router == "C":
+            middle.remove(next(one for one in middle.sections if one.entity == "connector"))
+    routers.run(lambda: first.core.topology.routes.costs == {"B": 1, "C": 5})
+    assert routers.ask(port, b"dear") == b"dear"
+    assert middle.core.addresses["Mweb"].transit == 1
+
+
 # --- management -------------------------------------------------------------------------------------------------------
 
 

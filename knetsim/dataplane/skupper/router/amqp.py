@@ -335,6 +335,8 @@ class AmqpConnection:
 
     def _on_session_end(self, event: Any) -> None:
         session = Session.wrap(pn_event_session(event))
+        if self._conversation is not None:
+            self._conversation.ended(int(session._impl))
         session.close()
         session.free()
 

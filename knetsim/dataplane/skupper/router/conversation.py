@@ -47,5 +47,8 @@ class Conversation(Protocol):
     def detached(self, link: Link) -> None:
         """The peer has ended a link."""
 
+    def ended(self, session: int) -> None:
+        """The peer has ended a session, by address, and so all links of it that it has not ended before."""
+
     def closed(self, why: str) -> None:
         """The connection is over; called once."""

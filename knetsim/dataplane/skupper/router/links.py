@@ -37,6 +37,7 @@ class InLink:
         """`deliver` gets what has come: a stream with its head, another message when it is whole. It must settle it."""
         self.conversation, self.link, self.impl, self.kind = links, link, link._impl, kind
         self.deliver = deliver
+        self.session = int(link.session._impl)
         self.priority = _PRIORITY
         self.incoming: Incoming | None = None
         self.outcomes: Counter[str] = Counter()
@@ -92,6 +93,7 @@ class OutLink:
         """`free` is told when a stream is over and the link can carry the next one."""
         self.conversation, self.link, self.impl, self.kind = links, link, link._impl, kind
         self.session_impl = link.session._impl
+        self.session = int(self.session_impl)
         self.priority = _PRIORITY
         self.outgoing: Outgoing | None = None
         self.outcomes: Counter[str] = Counter()
@@ -218,6 +220,12 @@ class Links:
         link.close()
         link.free()
         self.mark()
+
+    def ended(self, session: int) -> None:
+        """Conversation's."""
+        for link in self.links():
+            if link.session == session:
+                self.detached(link.link)
 
     def lose_all(self) -> None:
         """The connection is over: so is everything on it."""

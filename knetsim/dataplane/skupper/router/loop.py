@@ -54,7 +54,7 @@ class Loop:
         self._soon: deque[Callable[[], None]] = deque()
         self._timers: list[Timer] = []
         self._number = 0
-        self._running = False
+        self._running = self._closed = False
         self._others: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -96,10 +96,11 @@ class Loop:
         self.after(seconds, again)
 
     def from_thread(self, call: Callable[[], None]) -> None:
-        """As `soon`, from any thread."""
+        """As `soon`, from any thread; nothing happens once the loop is closed."""
         with self._lock:
-            self._others.append(call)
-        os.eventfd_write(self._wake, 1)
+            if not self._closed:
+                self._others.append(call)
+                os.eventfd_write(self._wake, 1)
 
     def run(self) -> None:
         """Until `stop`."""
@@ -122,6 +123,8 @@ class Loop:
 
     def close(self) -> None:
         """Give back what the kernel holds."""
+        with self._lock:
+            self._closed = True
         self._epoll.close()
         os.close(self._wake)
 
