@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -13,10 +14,13 @@ import pytest
 from knetsim.dataplane.skupper.router.config import build_config, check_section
 from knetsim.dataplane.skupper.router.errors import RequestError, RouterError
 from knetsim.dataplane.skupper.router.inventory import kinds, read_rows
+from knetsim.dataplane.skupper.router.links import InLink
 from knetsim.dataplane.skupper.router.logs import RouterLog
 from knetsim.dataplane.skupper.router.loop import Loop
 from knetsim.dataplane.skupper.router.metrics import build_metrics
 from knetsim.dataplane.skupper.router.router import Router
+from knetsim.dataplane.skupper.router.streams import PIECE
+from knetsim.dataplane.skupper.router.tcp import ACKNOWLEDGED, WINDOW
 
 HOST = "127.0.0.1"
 SECONDS = 20.0
@@ -176,6 +180,88 @@ def test_a_line_of_three(routers: Routers, backend: Echo) -> None:
         entry = router.core.addresses["Mweb"]
         assert [place.outstanding for place in entry.places.places.values()] == [0]
     assert routers.routers["B"].core.addresses["Mweb"].transit == 2
+
+
+class Line:
+    """A — B — C: a service of C, with clients at A."""
+
+    def __init__(self, routers: Routers, backend_port: int) -> None:
+        middle, self.port = free_port(), free_port()
+        self.routers = routers
+        self.middle = routers.start("B", listener(middle))
+        self.first = routers.start("A", connector(middle), offered(self.port))
+        self.last = routers.start("C", connector(middle), served(backend_port))
+        routers.run(lambda: is_up(self.first))
+
+    def flows(self) -> list[int]:
+        """How many connections, and streams at the middle, there are."""
+        links = [link for one in self.middle.conversations.values() for link in one.links()]
+        busy = [link for link in links if (link.incoming if isinstance(link, InLink) else link.outgoing) is not None]
+        ends = [len(read_rows(router, "tcpConnection")) for router in (self.first, self.last)]
+        return [*ends, len(busy)]
+
+
+def test_a_refusal_comes_back_through_the_middle(routers: Routers) -> None:
+    line = Line(routers, free_port())
+    assert routers.ask(line.port, b"hello") == b"error: [Errno 104] Connection reset by peer"
+    routers.run(lambda: line.flows() == [0, 0, 0])
+
+
+def test_a_reset_goes_through_the_middle_and_leaves_nothing(routers: Routers) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server((HOST, 0)))
+        line = Line(routers, server.getsockname()[1])
+        client = stack.enter_context(socket.create_connection((HOST, line.port)))
+        routers.run(lambda: line.flows() == [1, 1, 4])
+        backend = stack.enter_context(server.accept()[0])
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        routers.run(lambda: line.flows() == [0, 0, 0])
+        with pytest.raises(ConnectionResetError):
+            backend.recv(1)
+
+
+def test_a_backend_that_does_not_read_stops_its_client_and_nothing_turns_meanwhile(routers: Routers) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server((HOST, 0)))
+        line = Line(routers, server.getsockname()[1])
+        client = stack.enter_context(socket.create_connection((HOST, line.port)))
+        client.setblocking(False)
+        routers.run(lambda: line.flows() == [1, 1, 4])
+        backend = stack.enter_context(server.accept()[0])
+        sent = 0
+
+        def fills() -> bool:
+            nonlocal sent
+            before = sent
+            try:
+                while True:
+                    sent += client.send(b"x" * 65536)
+            except BlockingIOError:
+                return sent == before
+
+        # full, and still full a while later
+        for _ in range(20):
+            routers.run(fills)
+        routers.run(lambda: routers.loop.is_idle)
+        taken, given = (read_rows(router, "tcpConnection")[0] for router in (line.first, line.last))
+        under_way = taken["bytesIn"] - given["bytesOut"]
+        assert WINDOW - ACKNOWLEDGED - PIECE <= under_way < WINDOW + PIECE
+        # all of it arrives when it is read
+        client.shutdown(socket.SHUT_WR)
+        received = bytearray()
+        backend.setblocking(False)
+
+        def drains() -> bool:
+            try:
+                while octets := backend.recv(1 << 18):
+                    received.extend(octets)
+            except BlockingIOError:
+                return False
+            return True
+
+        routers.run(drains)
+        assert len(received) == sent
 
 
 def test_a_service_comes_and_goes_by_management(routers: Routers, backend: Echo) -> None:
