@@ -1,4 +1,4 @@
-"""What a real skrouterd said: messages of a run of our own with one, byte for byte (router B of the line A — B — C)."""
+"""What a real skrouterd said: messages of runs of our own with one in a line A — B — C, byte for byte."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ from knetsim.dataplane.skupper.router.control import (
     read_control,
     write_control,
 )
-from knetsim.dataplane.skupper.router.message import Annotations, Properties, build_message, read_body, read_head
+from knetsim.dataplane.skupper.router.message import (
+    BODY_NULL,
+    STREAMING,
+    WITHOUT_BRAKE,
+    Annotations,
+    Properties,
+    build_message,
+    read_body,
+    read_head,
+)
 
 SEEN = {
     name: bytes.fromhex(octets)
@@ -38,7 +47,25 @@ MEANINGS: dict[str, tuple[str, Control]] = {
 
 
 def test_all_kinds_were_seen() -> None:
-    assert SEEN.keys() == MEANINGS.keys()
+    assert SEEN.keys() == {*MEANINGS, "F", "R"}
+
+
+def test_its_streams_are_understood() -> None:
+    """A's client asked for `far`, which C serves; A's own backend said `front` to a client of C."""
+    forward = read_head(SEEN["F"], complete=False)
+    assert forward.annotations == Annotations(STREAMING | WITHOUT_BRAKE, None, "0/A", ("0/A",))
+    assert forward.properties == Properties(
+        to="far",
+        reply_to="amqp:/_topo/0/A/temp.miIzQYpbThi6V6S",
+        correlation="OWaUQ:5",
+        content_type="application/octet-stream",
+    )
+    assert forward.application == {"V": 1} and forward.null_body
+    assert SEEN["F"][forward.body_at :] == BODY_NULL
+    reverse = read_head(SEEN["R"], complete=False)
+    assert reverse.to == "amqp:/_topo/0/C/temp.ft2zLM2R+JRoFxf" and reverse.properties.reply_to is None
+    assert reverse.annotations == forward.annotations and reverse.application == forward.application
+    assert SEEN["R"][reverse.body_at :] == BODY_NULL + b"front"
 
 
 @pytest.mark.parametrize("opcode", MEANINGS)
