@@ -130,9 +130,12 @@ class Pair:
     def run(self, fact: Callable[[], bool]) -> None:
         """Until something is so."""
         deadline = self.loop.after(SECONDS, self.loop.stop)
+        so = False
 
         def look() -> None:
-            if fact():
+            nonlocal so
+            so = fact()
+            if so:
                 self.loop.stop()
             else:
                 self.loop.after(0.002, look)
@@ -140,7 +143,7 @@ class Pair:
         self.loop.soon(look)
         self.loop.run()
         deadline.cancel()
-        assert fact()
+        assert so
 
     def close(self) -> None:
         self.a.connection.drop("the test is over")

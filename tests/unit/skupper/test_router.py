@@ -39,11 +39,18 @@ class Echo:
     def __init__(self) -> None:
         self._server = socket.create_server((HOST, 0))
         self.port: int = self._server.getsockname()[1]
+        self._streams: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
     def close(self) -> None:
         self._server.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
+        for stream in self._streams:
+            try:
+                stream.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it has ended by itself
         for thread in self._threads:
             thread.join()
         self._server.close()
@@ -54,6 +61,7 @@ class Echo:
                 stream, _ = self._server.accept()
             except OSError:
                 return
+            self._streams.append(stream)
             self._threads.append(threading.Thread(target=self._serve, args=(stream,)))
             self._threads[-1].start()
 
@@ -83,9 +91,12 @@ class Routers:
     def run(self, fact: Callable[[], bool]) -> None:
         """Until something is so."""
         deadline = self.loop.after(SECONDS, self.loop.stop)
+        so = False
 
         def look() -> None:
-            if fact():
+            nonlocal so
+            so = fact()
+            if so:
                 self.loop.stop()
             else:
                 self.loop.after(0.002, look)
@@ -93,7 +104,7 @@ class Routers:
         self.loop.soon(look)
         self.loop.run()
         deadline.cancel()
-        assert fact()
+        assert so
 
     def ask(self, port: int, text: bytes) -> bytes:
         """What comes back from a service; the routers run meanwhile."""
@@ -395,16 +406,76 @@ def test_every_kind_has_rows_that_name_themselves(routers: Routers) -> None:
         ({"operation": "DELETE", "type": "router", "name": "router/A"}, None, 403),
         ({"operation": "DELETE", "type": "tcpListener", "name": "nobody"}, None, 404),
         ({"operation": "UPDATE", "type": "log", "name": "log/0"}, {"enable": "loud"}, 400),
+        ({"operation": "UPDATE", "type": "log", "name": "log/0"}, {"outputFile": "/tmp/elsewhere"}, 400),
+        ({"operation": "UPDATE", "type": "tcpListener", "name": "at-1"}, {"port": "2"}, 400),
+        ({"operation": "UPDATE", "type": "listener", "name": "neighbours"}, {"cost": 2}, 403),
+        ({"operation": "DELETE", "type": "sslProfile", "name": "used"}, None, 400),
+        ({"operation": "CREATE", "type": "listener"}, {"port": 1, "sslProfile": "broken", "host": HOST}, 400),
     ],
     ids=str,
 )
 def test_requests_that_are_refused(routers: Routers, application: dict[str, Any], body: Any, status: int) -> None:
-    router = routers.start("A", ["log", {"module": "DEFAULT", "enable": "info+"}])
+    profiles = [["sslProfile", {"name": "used"}], ["sslProfile", {"name": "broken", "caCertFile": "/not/there"}]]
+    user = connector(free_port(), sslProfile="used")
+    router = routers.start("A", ["log", {"module": "DEFAULT", "enable": "info+"}], *profiles, user, offered(1))
     before = list(router.sections)
     with pytest.raises(RequestError) as caught:
         router.management.answer(application, body)
     assert caught.value.status == status
     assert router.sections == before
+
+
+def test_what_may_be_changed_is_changed(routers: Routers) -> None:
+    router = routers.start("A", offered(1), ["sslProfile", {"name": "site", "caCertFile": "/old"}])
+    asked = {"operation": "UPDATE", "type": "tcpListener", "name": "at-1"}
+    assert router.management.answer(asked, {"observer": "none", "port": "1"})[1]["observer"] == "none"
+    asked = {"operation": "UPDATE", "type": "sslProfile", "name": "site"}
+    assert router.management.answer(asked, {"caCertFile": "/new"})[0] == 200
+    assert router.profile("site")["caCertFile"] == "/new"
+
+
+def test_an_address_gets_another_distribution(routers: Routers, backend: Echo) -> None:
+    port = free_port()
+    router = routers.start("A", offered(port), served(backend.port))
+    routers.run(lambda: is_up(router))
+    rule = {"prefix": "web", "distribution": "unavailable", "name": "rule"}
+    kind = {"type": "io.skupper.router.router.config.address"}
+    assert router.management.answer({"operation": "CREATE", **kind}, rule)[0] == 201
+    routers.run(lambda: not is_up(router))
+    assert router.management.answer({"operation": "DELETE", "name": "rule", **kind}, None)[0] == 204
+    routers.run(lambda: is_up(router))
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_what_a_deleted_service_does_to_its_connections(routers: Routers, backend: Echo, drops: bool) -> None:
+    port = free_port()
+    own = ["router", {"id": "A", "dropTcpConnections": drops}]
+    config = build_config([own, list(offered(port)), list(served(backend.port))])
+    router = routers.routers["A"] = Router(config, routers.loop, RouterLog(config))
+    router.start()
+    routers.run(lambda: is_up(router))
+    heard: list[str] = []
+    with closing(socket.create_connection((HOST, port))) as client:
+        client.setblocking(False)
+        client.send(b"before")
+        routers.run(lambda: peek(client, heard) == "before")
+        for section in list(router.sections):
+            if section.entity.startswith("tcp"):
+                router.remove(section)
+        if not drops:
+            client.send(b"after")
+        routers.run(lambda: peek(client, heard) == ("reset" if drops else "after"))
+
+
+def peek(client: socket.socket, heard: list[str]) -> str:
+    """What has come last, which is kept in `heard`."""
+    try:
+        heard.append(client.recv(100).decode())
+    except BlockingIOError:
+        pass
+    except ConnectionResetError:
+        heard.append("reset")
+    return heard[-1] if heard else ""
 
 
 def test_a_log_is_made_louder(routers: Routers) -> None:

@@ -52,6 +52,7 @@ def build_terms(host: Host, attributes: Mapping[str, Any], domain: SSLDomain | N
     """What is said when a connection of a listener or connector opens."""
     dialled = "verifyHostname" in attributes
     properties: dict[str, Any] = {"product": "knetsim-router", "version": host.version, "qd.conn-id": number}
+    properties |= attributes["openProperties"] or {}
     routers = attributes["role"] == "inter-router"
     if routers:
         properties["qd.annotations-version"] = 2
@@ -123,15 +124,15 @@ class Listener:
             role, cost = self.attributes["role"], self.attributes["cost"]
             conversation = self.host.converse(connection, role, cost, lambda why: None)
             connection.start(conversation)
-            _limit_handshake(connection)
+            _limit_handshake(connection, self.attributes["initialHandshakeTimeoutSeconds"] or _HANDSHAKE)
 
 
-def _limit_handshake(connection: AmqpConnection) -> None:
+def _limit_handshake(connection: AmqpConnection, seconds: float) -> None:
     def give_up() -> None:
         if connection.opened_at is None:
             connection.drop("the peer has not said who it is")
 
-    connection.loop.after(_HANDSHAKE, give_up)
+    connection.loop.after(seconds, give_up)
 
 
 class Connector:
@@ -190,7 +191,7 @@ class Connector:
         connection.peer_address = self._place
         self._connection = connection
         connection.start(self.host.converse(connection, attributes["role"], attributes["cost"], self._failed))
-        _limit_handshake(connection)
+        _limit_handshake(connection, _HANDSHAKE)
 
     def _failed(self, why: str) -> None:
         worked = self._connection is not None and self._connection.opened_at is not None

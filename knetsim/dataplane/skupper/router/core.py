@@ -224,6 +224,16 @@ class RouterCore:
         entry = self.addresses.get(f"M{address}")
         return entry is not None and bool(entry.places.places) and entry.places.distribution != "unavailable"
 
+    def redistribute(self, distributions: Distributions) -> None:
+        """Other rules; what is under way goes on."""
+        self.distributions = distributions
+        for key, entry in list(self.addresses.items()):
+            entry.places.distribution = distributions.of(key[1:])
+            self._refresh(key)
+            if entry.consumers:
+                self.mobile.serve(key, entry.places.distribution)
+        self._changed()
+
     def _entry(self, key: str) -> Address:
         if key not in self.addresses:
             self.addresses[key] = Address(key, Places(self.distributions.of(key[1:])))

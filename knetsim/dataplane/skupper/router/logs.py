@@ -18,10 +18,18 @@ _KEPT = 100
 
 
 class _Lines(logging.Formatter):
-    """`2026-11-21 19:56:40.018918 +0000 ROUTER (info) words`."""
+    """`2026-11-21 19:56:40.018918 +0000 ROUTER (info) words (file.py:7)`, the time and the place if they are wanted."""
+
+    def __init__(self, *, with_time: bool, with_place: bool) -> None:
+        place = " (%(filename)s:%(lineno)d)" if with_place else ""
+        super().__init__(f"%(name)s (%(levelname)s) %(message)s{place}")
+        self._with_time = with_time
 
     def format(self, record: logging.LogRecord) -> str:
+        """logging's."""
         words = super().format(record)
+        if not self._with_time:
+            return words
         return f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%d %H:%M:%S.%f %z} {words}"
 
 
@@ -66,7 +74,10 @@ def set_up_logs(config: Config) -> RouterLog:
         target = logging.StreamHandler(sys.stderr if place == "stderr" else sys.stdout)
     log = RouterLog(config)
     target.addFilter(log)
-    target.setFormatter(_Lines("%(name)s (%(levelname)s) %(message)s"))
+    general = [section.attributes for section in config.of("log") if section.attributes["module"] == "DEFAULT"]
+    with_time = all(attributes["includeTimestamp"] for attributes in general)
+    with_place = any(attributes["includeSource"] for attributes in general)
+    target.setFormatter(_Lines(with_time=with_time, with_place=with_place))
     for module in MODULES:
         logger = logging.getLogger(module)
         logger.handlers = [target]

@@ -146,6 +146,9 @@ class Management:
         entity = self._changeable(asked, "UPDATE")
         section = self._section(entity, asked)
         given = {key: value for key, value in attributes.items() if key not in ("type", "identity", "name")}
+        for key, value in given.items():
+            if key not in ENTITIES[entity].changeable and section.attributes.get(key, value) != value:
+                raise RequestError(400, f"{entity} '{section.name}': attribute '{key}' cannot be changed")
         others = [one for one in self.router.sections if one is not section]
         kept = {key: value for key, value in section.attributes.items() if value is not None}
         try:
@@ -156,7 +159,12 @@ class Management:
 
     def _delete(self, asked: Mapping[str, str], _attributes: Mapping[str, Any]) -> Answer:
         entity = self._changeable(asked, "DELETE")
-        self.router.remove(self._section(entity, asked))
+        section = self._section(entity, asked)
+        users = [one for one in self.router.sections if one.attributes.get("sslProfile") == section.name]
+        if entity == "sslProfile" and users:
+            used = f"{users[0].entity} '{users[0].name}'"
+            raise RequestError(400, f"sslProfile '{section.name}': {used} needs it")
+        self.router.remove(section)
         return 204, {}
 
     def _changeable(self, asked: Mapping[str, str], operation: str) -> str:

@@ -41,6 +41,7 @@ class Router:
         self.name = str(attributes["id"] or f"Standalone_{uuid4().hex[:12]}")
         self.version = VERSION
         self.mode = str(attributes["mode"])
+        self.drops = bool(attributes["dropTcpConnections"])
         self.started_at = loop.now()
         self.sections: list[Section] = list(config.sections)
         #: entity and name → what does it
@@ -62,6 +63,7 @@ class Router:
         """One more section. RouterError when it cannot be carried out; then nothing has changed."""
         self._start(section)
         self.sections.append(section)
+        self._redistribute(section)
 
     def remove(self, section: Section) -> None:
         """Undo a section."""
@@ -69,6 +71,7 @@ class Router:
         if part is not None:
             part.stop()
         self.sections.remove(section)
+        self._redistribute(section)
 
     def change(self, section: Section, changed: Section) -> None:
         """Other attributes for a section; what uses it sees them from its next connection on."""
@@ -79,6 +82,10 @@ class Router:
     def recent_log(self, limit: int) -> list[list[Any]]:
         """The last lines: module, level, words, file, line, seconds since 1970."""
         return self.log.recent(limit)
+
+    def _redistribute(self, section: Section) -> None:
+        if section.entity == "address":
+            self.core.redistribute(_read_distributions(Config(tuple(self.sections))))
 
     def _start(self, section: Section) -> None:
         build = _PARTS.get(section.entity)
@@ -154,6 +161,6 @@ def _build_listener(router: Router, attributes: Mapping[str, Any]) -> Part:
 _PARTS: Mapping[str, Callable[[Router, Mapping[str, Any]], Part]] = {
     "listener": _build_listener,
     "connector": Connector,
-    "tcpListener": lambda router, attributes: TcpListener(router.core, attributes),
-    "tcpConnector": lambda router, attributes: TcpConnector(router.core, attributes),
+    "tcpListener": lambda router, attributes: TcpListener(router.core, attributes, drops=router.drops),
+    "tcpConnector": lambda router, attributes: TcpConnector(router.core, attributes, drops=router.drops),
 }

@@ -40,6 +40,8 @@ class Entity:
     attributes: Mapping[str, Attribute]
     #: what management may do: CREATE, UPDATE, DELETE
     operations: tuple[str, ...] = ()
+    #: what UPDATE may change
+    changeable: tuple[str, ...] = ()
     #: the name in management, without the prefix, where it is another one
     managed_as: str = ""
     single: bool = False
@@ -59,17 +61,23 @@ def _switch(default: bool = False) -> Attribute:
     return Attribute("switch", default)
 
 
+def _no(reason: str, kind: str = "text", *, choices: tuple[str, ...] = ()) -> Attribute:
+    """Known, and refused whatever it is."""
+    return Attribute(kind, None, False, choices, {"*": reason})
+
+
 _NAME = {"name": _text()}
 _NO_EDGE = dict.fromkeys(
     ("route-container", "edge", "inter-edge", "inter-network"),
     "the embedded router has no edges; its roles are `normal` and `inter-router`",
 )
 _ROLE = Attribute("text", "normal", False, ROLES, _NO_EDGE)
-_NO_TLS = {"*": "the embedded router carries TCP as it is, without TLS at its ends"}
+_NO_TLS = _no("the embedded router carries TCP as it is, without TLS at its ends")
+_NO_PASSWORDS = _no("the embedded router knows others by certificates")
 _CONNECTION = {
     **_NAME,
     "port": Attribute("port", "amqp"),
-    "socketAddressFamily": _text(choices=("IPv4", "IPv6")),
+    "socketAddressFamily": _no("the embedded router goes by the address", choices=("IPv4", "IPv6")),
     "role": _ROLE,
     "cost": _number(1),
     "sslProfile": _text(),
@@ -81,7 +89,7 @@ _CONNECTION = {
     "stripAnnotations": _text("both", choices=("in", "out", "both", "no")),
     "linkCapacity": _number(),
     "messageLoggingComponents": _text("none"),
-    "policyVhost": _text(),
+    "policyVhost": _no("the embedded router has no policies"),
     "openProperties": Attribute("map"),
 }
 _SERVICE = {**_NAME, "port": Attribute("port", None, True), "siteId": _text()}
@@ -131,6 +139,10 @@ ENTITIES: Mapping[str, Entity] = {
             "oldestValidOrdinal": _number(),
         },
         ("CREATE", "UPDATE", "DELETE"),
+        changeable=(
+            *("ciphers", "protocols", "caCertFile", "certFile", "privateKeyFile", "password", "ordinal"),
+            "oldestValidOrdinal",
+        ),
     ),
     "proxyProfile": Entity(
         {**_NAME, "host": _text(), "port": Attribute("port"), "username": _text(), "password": _text()},
@@ -144,7 +156,7 @@ ENTITIES: Mapping[str, Entity] = {
             "requireEncryption": _switch(),
             "requireSsl": _switch(),
             "initialHandshakeTimeoutSeconds": _number(0),
-            "failoverUrls": _text(),
+            "failoverUrls": _no("the embedded router tells nobody where else to dial"),
             "healthz": _switch(True),
             "metrics": _switch(True),
             "websockets": _switch(True),
@@ -157,11 +169,11 @@ ENTITIES: Mapping[str, Entity] = {
         {
             **_CONNECTION,
             "host": _text("127.0.0.1"),
-            "proxyProfile": Attribute("text", unsupported={"*": "the embedded router dials without a proxy"}),
+            "proxyProfile": _no("the embedded router dials without a proxy"),
             "allowRedirect": _switch(True),
             "verifyHostname": _switch(True),
-            "saslUsername": _text(),
-            "saslPassword": _text(),
+            "saslUsername": _NO_PASSWORDS,
+            "saslPassword": _NO_PASSWORDS,
         },
         ("CREATE", "DELETE"),
     ),
@@ -178,11 +190,12 @@ ENTITIES: Mapping[str, Entity] = {
                 ("none", "priority", "weighted"),
                 dict.fromkeys(("priority", "weighted"), "the embedded router gives a listener one address"),
             ),
-            "sslProfile": Attribute("text", unsupported=_NO_TLS),
+            "sslProfile": _NO_TLS,
             "authenticatePeer": _switch(),
             "observer": _text("auto", choices=("none", "auto", "http1", "http2")),
         },
         ("CREATE", "UPDATE", "DELETE"),
+        changeable=("observer",),
     ),
     "tcpConnector": Entity(
         {
@@ -190,7 +203,7 @@ ENTITIES: Mapping[str, Entity] = {
             "host": _text("127.0.0.1"),
             "address": _text(required=True),
             "processId": _text(),
-            "sslProfile": Attribute("text", unsupported=_NO_TLS),
+            "sslProfile": _NO_TLS,
             "verifyHostname": _switch(True),
         },
         ("CREATE", "DELETE"),
@@ -225,6 +238,7 @@ ENTITIES: Mapping[str, Entity] = {
             "outputFile": _text(),
         },
         ("UPDATE",),
+        changeable=("enable",),
     ),
     "policy": Entity(_NAME, single=True, unsupported="the embedded router has no policies"),
     "vhost": Entity(_NAME, unsupported="the embedded router has no policies"),

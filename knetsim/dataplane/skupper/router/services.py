@@ -31,8 +31,9 @@ _numbers = itertools.count(1)
 class TcpListener:
     """A tcpListener of the configuration."""
 
-    def __init__(self, core: RouterCore, attributes: Mapping[str, Any]) -> None:
-        self.core, self.attributes = core, attributes
+    def __init__(self, core: RouterCore, attributes: Mapping[str, Any], *, drops: bool = True) -> None:
+        """`drops`: its connections end with it."""
+        self.core, self.attributes, self._drops = core, attributes, drops
         self.address = str(attributes["address"])
         self.traffic = Traffic()
         self.flows: dict[IngressFlow, int] = {}
@@ -56,8 +57,9 @@ class TcpListener:
         self._stopped = True
         self.core.unwatch(self.address, self._update)
         self._close()
-        for flow in list(self.flows):
-            flow.end.fail("the listener is deleted")
+        if self._drops:
+            for flow in list(self.flows):
+                flow.end.fail("the listener is deleted")
 
     def _update(self) -> None:
         reachable = self.core.is_reachable(self.address) and not self._stopped
@@ -127,8 +129,9 @@ class TcpListener:
 class TcpConnector:
     """A tcpConnector of the configuration."""
 
-    def __init__(self, core: RouterCore, attributes: Mapping[str, Any]) -> None:
-        self.core, self.attributes = core, attributes
+    def __init__(self, core: RouterCore, attributes: Mapping[str, Any], *, drops: bool = True) -> None:
+        """`drops`: its connections end with it."""
+        self.core, self.attributes, self._drops = core, attributes, drops
         self.name = str(attributes["name"])
         self.address = str(attributes["address"])
         self.traffic = Traffic()
@@ -141,8 +144,9 @@ class TcpConnector:
     def stop(self) -> None:
         """Tell the network that it is not, and close all connections."""
         self.core.withdraw(self.address, self)
-        for flow in list(self.flows):
-            flow.end.fail("the connector is deleted")
+        if self._drops:
+            for flow in list(self.flows):
+                flow.end.fail("the connector is deleted")
 
     def take(self, incoming: Incoming, over: Callable[[], None]) -> None:
         """Consumer's."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cproton import pn_ssl_domain_set_ciphers, pn_ssl_domain_set_protocols
 from proton import SSL, SSLDomain, SSLException
 
 from knetsim.dataplane.skupper.router.errors import RouterError
@@ -25,6 +26,10 @@ def build_domain(profile: Mapping[str, Any], *, dialled: bool, authenticate: boo
         if path and not Path(path).is_file():
             raise RouterError(f"sslProfile '{profile['name']}': attribute '{attribute}': there is no file {path}")
     try:
+        for attribute, limit in (("ciphers", pn_ssl_domain_set_ciphers), ("protocols", pn_ssl_domain_set_protocols)):
+            wanted = _text(profile, attribute)
+            if wanted and limit(domain._domain, wanted) != 0:
+                raise RouterError(f"sslProfile '{profile['name']}': attribute '{attribute}': {wanted!r} are not known")
         if certificate:
             domain.set_credentials(certificate, key or certificate, _text(profile, "password") or None)
         if authority:
