@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import socket
 from collections import Counter
@@ -353,4 +352,3 @@ _READERS: Mapping[str, Callable[[Router], Iterator[Row]]] = {
 }
 #: what is configured: kind in management → entity
 _CONFIGURED = {(entity.managed_as or name): name for name, entity in ENTITIES.items() if not entity.unsupported}
-assert os.sep == "/"  # /proc is read
