@@ -160,7 +160,9 @@ class Topology:
     # --- neighbours ---------------------------------------------------------------------------------------------------
 
     def _hear_oneself(self, message: Control) -> None:
-        if isinstance(message, Hello) and message.instance != self.instance and not self._duplicate:
+        # nobody passes a HELLO on: it is a twin's, or a link of this router to itself; both may have started in the
+        # same second, so the instances tell nothing
+        if isinstance(message, Hello) and not self._duplicate:
             self._duplicate = True
             _HELLO_LOG.critical("a neighbour has the name of this router: %s", self.router)
 
