@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Unit = Literal["s", "ms", "µs", "MB", "Gbit/s", "pods/s", "×"]
+Unit = Literal["s", "ms", "µs", "MB", "Gbit/s", "pods/s", "connections/s", "×"]
 
 #: of a floor, or of a figure without one, the largest sample may be so many times the smallest
 EVEN_SPREAD = 1.5

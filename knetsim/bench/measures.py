@@ -17,6 +17,7 @@ from knetsim.bench.path import measure_path
 from knetsim.bench.plan import Plan, Tell
 from knetsim.bench.pods import measure_pods
 from knetsim.bench.services import measure_services
+from knetsim.bench.skupper import measure_skupper
 from knetsim.bench.start import measure_start
 from knetsim.bench.stop import measure_stop
 from knetsim.control_choice import has_kubernetes
@@ -41,6 +42,7 @@ MEASURES = {
     "control": Measure(measure_control, 10, 300),
     "services": Measure(measure_services, 2, 0),
     "dataplane": Measure(measure_dataplane, 2, 2),
+    "skupper": Measure(measure_skupper, 2, 0),
 }
 #: a pod is asked by one on another worker
 WORKERS_MIN = 2

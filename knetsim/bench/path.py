@@ -122,19 +122,25 @@ def _measure(ends: Ends, streams: int) -> float:
     return ask_program(ends, "ask", ROUND_TRIPS)
 
 
-def ask_program(ends: Ends, kind: str, count: int) -> float:
+def ask_program(ends: Ends, kind: str, count: int, size: int = 1) -> float:
     """Microseconds that a request took, the median of `count`; the kinds are those of `roundtrip.py`."""
+    more = [str(size)] if size > 1 else []
+    return run_program(ends, f"serve-{kind}", kind, str(count), *more)["median"] * 1e6
+
+
+def run_program(ends: Ends, serving: str, asking: str, *more: str) -> dict[str, float]:
+    """What `roundtrip.py` prints, asking one that serves."""
     program = [sys.executable, "-I", "-S", roundtrip.__file__]
-    client = [*program, kind, ends.address, str(ends.port), str(count)]
-    output = _serve_and_ask(ends, [*program, f"serve-{kind}", str(PORT)], client)
-    return float(json.loads(output)["median"]) * 1e6
+    client = [*program, asking, ends.address, str(ends.port), *more]
+    output = _serve_and_ask(ends, [*program, serving, str(PORT)], client)
+    return {name: float(value) for name, value in json.loads(output).items()}
 
 
-def measure_throughput(ends: Ends, streams: int) -> float:
-    """Gbit/s that the server received in IPERF_SECONDS."""
+def measure_throughput(ends: Ends, streams: int, seconds: float = IPERF_SECONDS) -> float:
+    """Gbit/s that the server received in so many seconds."""
     server = ["iperf3", "--server", "--one-off", "--port", str(PORT)]
     client = ["iperf3", "--client", ends.address, "--port", str(ends.port), "--json"]
-    output = _serve_and_ask(ends, server, [*client, "--time", str(IPERF_SECONDS), "--parallel", str(streams)])
+    output = _serve_and_ask(ends, server, [*client, "--time", str(seconds), "--parallel", str(streams)])
     return float(json.loads(output)["end"]["sum_received"]["bits_per_second"]) / _GBIT
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from knetsim.bench.figures import Figure, Samples
     from knetsim.bench.measures import Report
 
-_NAMES = ("start", "pods", "memory", "path", "stop", "control", "services", "dataplane")
+_NAMES = ("start", "pods", "memory", "path", "stop", "control", "services", "dataplane", "skupper")
 #: as many as have addresses of their own in what is measured
 SERVICES_MAX = 50_000
 _DEFAULT_SCENARIO = Path(__file__).resolve().parents[2] / "scenarios" / "default.yaml"
@@ -40,7 +40,8 @@ def bench(what: str, workers: int | None, pods: int | None, services: list[int] 
     worker with its pods. path: throughput between pods of two workers. stop: until nothing is left. control:
     Kubernetes' own control plane: its start and memory, pods a second of a Deployment, the delay of a watch. services:
     a worker's table of Services, one change of it, the first packet; a write until it is in the kernel, beside
-    kube-proxy. dataplane: throughput and requests from pod to pod, by a ClusterIP, by a NodePort.
+    kube-proxy. dataplane: throughput and requests from pod to pod, by a ClusterIP, by a NodePort. skupper: throughput,
+    latency, connections, memory and convergence of two routers, beside skrouterd where it is installed.
     """
     from knetsim.bench.measures import run_measures
     from knetsim.system import signals

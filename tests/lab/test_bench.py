@@ -106,6 +106,22 @@ def test_dataplane() -> None:
         assert figure["floor"] is not None
 
 
+def test_skupper() -> None:
+    report = run_bench("skupper")
+    figures = {figure["name"]: figure for figure in report["figures"]}
+    measures, others = ("tcp-1", "tcp-4", "request", "connections"), ("memory", "start", "loss", "restored")
+    beside = find_program("skrouterd") is not None
+    expected = {f"skupper-{name}" for name in (*measures, *others)}
+    if beside:
+        expected |= {f"skupper-{name}-skrouterd" for name in measures}
+        expected |= {"skupper-tcp-1-mixed", "skupper-request-mixed"}
+    assert set(figures) == expected
+    for name, figure in figures.items():
+        require_figure(figure)
+        assert figure["measured"]["min"] > 0, name
+        assert (figure["floor"] is not None) == (beside or name.removeprefix("skupper-") in measures)
+
+
 def test_start() -> None:
     report = run_bench("start")
     assert [name for name in names_of(report) if name != "start-real"] == [

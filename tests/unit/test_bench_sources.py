@@ -18,6 +18,7 @@ from knetsim.bench.scenarios import build_pods, build_scenario, change_parts, wr
 from knetsim.bench.service_writes import build_figures as build_write_figures
 from knetsim.bench.services import build_figures as build_service_figures
 from knetsim.bench.services import build_port
+from knetsim.bench.skupper import build_figures as build_skupper_figures
 from knetsim.bench.start import read_layouts
 from knetsim.bench.stop import build_figures as build_stop_figures
 from knetsim.cli.progress import Progress
@@ -194,6 +195,62 @@ def test_a_write_has_kube_proxy_beside_it_where_there_is_one() -> None:
     assert (alone.name, alone.measured.median, alone.parts["after it"]) == ("services-write-10", 6.0, 4.0)
     _, theirs = build_write_figures({"10": {**ours, "kube-proxy": [1.2]}})
     assert (theirs.name, theirs.ratio) == ("services-write-kube-proxy-10", 200.0)
+
+
+# --- Skupper
+
+CONVERGENCE = ("start", "loss", "restored")
+
+
+def build_skupper(tcp: float, request: float, memory: float = 30.0) -> dict[str, dict[str, list[float]]]:
+    """What was taken of embedded routers, beside the direct path."""
+    ours = {"tcp-1": tcp, "tcp-4": tcp, "request": request, "connections": 900.0}
+    direct = {"tcp-1": 16.0, "tcp-4": 16.0, "request": 16.0, "connections": 9000.0}
+    taken = {name: {"direct": [direct[name]], "embedded": [value]} for name, value in ours.items()}
+    alone = {"idle": memory - 1.0, "loaded": memory, **dict.fromkeys(CONVERGENCE, 2.0)}
+    return taken | {name: {"embedded": [value]} for name, value in alone.items()}
+
+
+def test_routers_are_held_against_the_direct_path() -> None:
+    figures = _by_name(build_skupper_figures(build_skupper(4.0, 160.0)))
+    assert list(figures) == [
+        f"skupper-{name}" for name in ("tcp-1", "tcp-4", "request", "connections", "memory", *CONVERGENCE)
+    ]
+    assert figures["skupper-tcp-1"].ratio == 0.25
+    assert figures["skupper-request"].notes == ("the routers add 144 µs to the direct path",)
+    assert figures["skupper-memory"].parts == {"before them": 29.0}
+    judged = {name: figure.met for name, figure in figures.items() if figure.target}
+    assert judged == {"skupper-tcp-1": True, "skupper-memory": True}
+
+
+def test_routers_that_are_too_slow_or_too_large_are_told() -> None:
+    figures = build_skupper_figures(build_skupper(0.3, 160.0, memory=61.0))
+    assert [figure.met for figure in figures if figure.target] == [False, False]
+
+
+def test_routers_are_held_against_skrouterd_where_it_is() -> None:
+    taken = build_skupper(1.0, 600.0)
+    theirs = {"tcp-1": 2.0, "tcp-4": 2.5, "request": 290.0, "connections": 600.0}
+    for name, value in theirs.items():
+        taken[name]["skrouterd"] = [value]
+    for name in ("idle", "loaded", *CONVERGENCE):
+        taken[name]["skrouterd"] = [40.0]
+    for name in ("tcp-1", "request"):
+        taken[name]["embedded-skrouterd"] = [theirs[name]]
+    figures = _by_name(build_skupper_figures(taken))
+    assert {name: figure.met for name, figure in figures.items() if figure.target} == {
+        "skupper-tcp-1-skrouterd": True,
+        "skupper-tcp-4-skrouterd": False,
+        "skupper-request-skrouterd": False,
+        "skupper-memory": True,
+    }
+    assert [name for name in figures if name.endswith("-mixed")] == ["skupper-tcp-1-mixed", "skupper-request-mixed"]
+    assert figures["skupper-request-mixed"].ratio == 1.0
+    assert figures["skupper-memory"].ratio == 0.75
+    assert figures["skupper-restored"].ratio == 0.05
+
+
+# --- Services by a packet
 
 
 def test_ways_to_a_service_are_held_against_the_same_way_by_hand() -> None:
