@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -25,6 +25,7 @@ from knetsim.api.objects import Object, name_of, namespace_of
 from knetsim.api.store import Store
 from knetsim.control.embedded import EmbeddedControl, write_pods
 from knetsim.control.kubernetes.certificates import Credentials
+from knetsim.control.kubernetes.definitions import define_kinds
 from knetsim.control.kubernetes.flags import (
     APISERVER,
     CONTROLLERS,
@@ -200,6 +201,7 @@ class KubernetesPlane:
         self._store: HttpStore | None = None
         self._kubelets: KubeletApi | None = None
         self._provisioner: Provisioner | None = None
+        self._definitions: Future[None] | None = None
         self._host = parts.host
         self._etcd: Etcd | None = None
 
@@ -230,6 +232,7 @@ class KubernetesPlane:
             dial=control.dial,
         )
         self._store = HttpStore(client)
+        self._definitions = define_kinds(self._store)
         return self._store
 
     def explain(self) -> str:
@@ -249,6 +252,8 @@ class KubernetesPlane:
             )
         finally:
             accounts.stop()
+        if self._definitions is not None:
+            self._definitions.result()
         self._provisioner = Provisioner(self._store)
         self._provisioner.start()
         self.control.wait_ready(SCHEDULER, READY_DEADLINE)

@@ -2,6 +2,7 @@
 
     objects.py        the kinds as rows of a table; keys and bytes in etcd
     openapi.py        Kubernetes' own structure (openapi.json, by tools/openapi/build.py), in the words of checks.py
+    definitions.py    Skupper's kinds (skupper.yaml), as CustomResourceDefinitions and for schemas.py, which checks them
     rules.py          what must hold besides → pod_rules.py, service_rules.py, config_rules.py, network_rules.py
     accept.py         what happens to an object before it is stored → pods.py: defaults, updates, grace of Pods
     store.py          the protocol Store → etcd_store.py, object_watch.py: straight on etcd, Kubernetes' own keys

@@ -49,6 +49,8 @@ def accept_create(kind: Kind, obj: Mapping[str, Any], now: float) -> Object:
     rules.fill(kind.name, accepted)
     if kind.name in _FIRST_STATE:
         _FIRST_STATE[kind.name](accepted)
+    if kind.custom:
+        accepted.pop("status", None)  # it is written apart, from the first
     return accepted
 
 
@@ -97,7 +99,10 @@ def accept_status(kind: Kind, obj: Mapping[str, Any], current: Object) -> Object
     problems.raise_any()
     metadata = obj.get("metadata")
     _refuse_other_uid(metadata.get("uid") if isinstance(metadata, Mapping) else None, current["metadata"], obj)
-    return {**current, "status": keep_shared(kind.name, obj["status"], current.get("status") or {})}
+    accepted = {**current, "status": keep_shared(kind.name, obj["status"], current.get("status") or {})}
+    if kind.custom:
+        rules.fill(kind.name, accepted)
+    return accepted
 
 
 def plan_delete(kind: Kind, current: Object, grace_seconds: int | None, uid: str | None, now: float) -> Object | None:
@@ -173,13 +178,15 @@ def _refuse_other_uid(uid: Any, metadata: Mapping[str, Any], obj: Mapping[str, A
 def check_structure(obj: Mapping[str, Any]) -> None:
     """Refuses what no kube-apiserver can read: fields that Kubernetes does not know, values of other types.
 
-    Only of kinds that are known here, in their one version; all other mistakes are left to the API server.
+    Only of kinds that are known here, in their one version; all other mistakes are left to the API server, but of kinds
+    that knetsim defines: it is told nothing else about these.
     """
     kind = KINDS.get(str(obj.get("kind")))
     if kind is None or obj.get("apiVersion") != kind.api_version:
         return
     problems = Problems(describe(obj))
-    rules.KUBERNETES.check(kind.name)(obj, "", problems)
+    structure = rules.STRUCTURE if kind.custom else rules.KUBERNETES
+    structure.check(kind.name)(obj, "", problems)
     problems.raise_any()
 
 

@@ -5,7 +5,8 @@ How a write stays honest although answers get lost:
   for, it was done. Names are drawn here, not by the server (`generateName`), so that there is a name to look at.
 - An update compares resourceVersion and uid. When that fails, the present object tells why: gone, another one of the
   name, or changed meanwhile; and whether it was our own change whose answer was lost.
-- A status is merged by the server (http/status_patch.py), so it needs no version and is one request.
+- A status is merged by the server (http/status_patch.py), so it needs no version and is one request; but that of a
+  custom kind, which the server cannot merge, is read, merged here and compared.
 - What is deleted twice is deleted: after a lost answer, "not found" is the wanted end.
 
 What this server promises less than `EtcdStore`, since Kubernetes does: a Pod may name a Node that does not exist.
@@ -36,6 +37,7 @@ from knetsim.api.http.wanted import (
 )
 from knetsim.api.http.watch import HttpWatch, ObjectReader, read_list
 from knetsim.api.objects import (
+    KINDS,
     SERVED,
     Kind,
     Object,
@@ -50,6 +52,7 @@ from knetsim.api.objects import (
     parse_time,
     uid_of,
 )
+from knetsim.api.shared_status import keep_shared
 from knetsim.api.store import Listing
 from knetsim.errors import Conflict, KnetsimError, NotFound, ObjectError
 
@@ -70,6 +73,8 @@ class HttpStore:
         self.client = client
         self._recent = RecentVersions()
         self._discovery = Discovery(client)
+        groups = sorted({kind.api_version for kind in KINDS.values() if kind.custom})
+        client.awaited = tuple(f"/apis/{group}/" for group in groups)
 
     def close(self) -> None:
         """End all watches and connections."""
@@ -141,6 +146,8 @@ class HttpStore:
         status = obj.get("status")
         if not isinstance(status, Mapping):
             raise ObjectError("status must be a mapping", where, field="status")
+        if kind.custom:
+            return self._replace_status(kind, name, place, status, uid)
         patch = build_status_patch(kind.name, status, uid)
         path = resource_of(kind).path(place, name, "status", **_OPTIONS)
         while True:
@@ -259,6 +266,22 @@ class HttpStore:
             _refuse_other_uid(uid, current, wanted)
             known = Version.of(current)
         return Version(expected or known.revision, known.uid)
+
+    def _replace_status(self, kind: Kind, name: str, place: str, status: Mapping[str, Any], uid: str) -> Object:
+        """Custom kinds know no strategic merge: what others wrote is put in here, and the server compares versions."""
+        path = resource_of(kind).path(place, name, "status", **_OPTIONS)
+        while True:
+            current = self._get(kind, name, place)
+            _refuse_other_uid(uid, current, current)
+            before = current.get("status") or {}
+            wanted = {**current, "status": keep_shared(kind.name, status, before)}
+            if wanted["status"] == before:
+                return current
+            answer = self.client.send("PUT", path, wanted, where=describe(current))
+            if is_ok(answer):
+                return self._learn(kind, answer)
+            if not _is_conflict(answer):
+                raise error_of(answer, describe(current))
 
     def _create(self, resource: Resource, obj: Mapping[str, Any]) -> Object:
         if expected_version(obj):

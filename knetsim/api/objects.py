@@ -28,6 +28,7 @@ Object = dict[str, Any]
 
 REGISTRY = "/registry"
 _NETWORKING = "networking.k8s.io/v1"
+_SKUPPER = "skupper.io/v2alpha1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Kind:
     `prefix` is the place below /registry, `status` whether `.status` is written apart from the rest, `generation`
     whether changes of what is wanted are counted in `metadata.generation`, `graceful` whether deletion waits for the
     object's owner, `ttl` the seconds after which etcd forgets an object that nobody writes again, `lower_case` whether
-    names are taken in any case.
+    names are taken in any case, `custom` whether it is Kubernetes' own or one that knetsim defines (definitions.py).
     """
 
     name: str
@@ -51,10 +52,16 @@ class Kind:
     ttl: int | None = None
     lower_case: bool = False
     label_names: bool = False
+    custom: bool = False
+
+
+def _skupper(name: str, plural: str) -> Kind:
+    """A custom kind lies below its group, as an API server that serves its definition puts it."""
+    return Kind(name, _SKUPPER, plural, f"skupper.io/{plural}", status=True, generation=True, custom=True)
 
 
 #: Key prefixes as in Kubernetes' storage; "minions" is what Nodes were called in 2014. Objects of other kinds
-#: (workloads, custom ones) are nobody's business but the API server's: `HttpStore.apply` finds them by discovery.
+#: (workloads, users' own) are nobody's business but the API server's: `HttpStore.apply` finds them by discovery.
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -71,6 +78,13 @@ KINDS: dict[str, Kind] = {
         Kind("NetworkPolicy", _NETWORKING, "networkpolicies", "networkpolicies", generation=True),
         Kind("Ingress", _NETWORKING, "ingresses", "ingress", status=True, generation=True),
         Kind("IngressClass", _NETWORKING, "ingressclasses", "ingressclasses", namespaced=False, generation=True),
+        _skupper("Site", "sites"),
+        _skupper("RouterAccess", "routeraccesses"),
+        _skupper("Link", "links"),
+        _skupper("Listener", "listeners"),
+        _skupper("Connector", "connectors"),
+        _skupper("AccessGrant", "accessgrants"),
+        _skupper("AccessToken", "accesstokens"),
     )
 }
 
@@ -102,7 +116,7 @@ def kind_named(name: str) -> Kind:
         )
     hint = names.did_you_mean(name, KINDS)
     if not hint.startswith("did you"):
-        hint = f"{hint}; any other kind, custom ones too, needs controlPlane: kubernetes"
+        hint = f"{hint}; any other kind needs controlPlane: kubernetes"
     raise ObjectError(f"unknown kind {name!r}", hint=hint, field="kind")
 
 

@@ -35,6 +35,8 @@ from knetsim.api.checks import (
     quantity,
     text,
 )
+from knetsim.api.definitions import schema_of
+from knetsim.api.schemas import Schema, build_check
 
 _DAY_AND_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
 _ZONE = r"(Z|[-+]\d\d:\d\d)"
@@ -84,6 +86,9 @@ class Structure:
         return self._made[name]
 
     def _build(self, name: str) -> Check:
+        schema = schema_of(name)
+        if schema is not None:
+            return self._build_custom(schema)
         written, rules = _read()["types"][name], self._rules.get(name, Rules())
         table = {field.rstrip("!"): self._check_of(kind) for field, kind in written.items()}
         for field_name, rule in rules.fields.items():
@@ -91,6 +96,14 @@ class Structure:
         required = [field.rstrip("!") for field in written if field.endswith("!")] if self._complete else []
         structure = fields(table, required=[*required, *rules.required])
         return _then(structure, rules.whole) if rules.whole else structure
+
+    def _build_custom(self, schema: Schema) -> Check:
+        """A kind of which knetsim itself says what it is; `metadata` is as in all objects."""
+        if "spec" not in schema["properties"]:
+            return build_check(schema, complete=self._complete)
+        parts = {field: build_check(part, complete=self._complete) for field, part in schema["properties"].items()}
+        table = {"apiVersion": text, "kind": text, "metadata": self.check("ObjectMeta"), **parts}
+        return fields(table, required=schema["required"] if self._complete else ())
 
     def _check_of(self, kind: Any) -> Check:
         if isinstance(kind, list):

@@ -1,7 +1,7 @@
 """The rules of all kinds, put together: what is checked, filled in and kept when an object is written, by kind.
 
-Structure first (openapi.py), then, where that is right, what a kube-apiserver's validation finds besides: pod_rules.py,
-service_rules.py, config_rules.py, network_rules.py.
+Structure first (openapi.py, or the definition of a custom kind), then, where that is right, what a kube-apiserver's
+validation finds besides: pod_rules.py, service_rules.py, config_rules.py, network_rules.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Any
 from knetsim import names
 from knetsim.api import config_rules, network_rules, pods, service_rules, words
 from knetsim.api.checks import Problems, filled_text, list_of
-from knetsim.api.objects import Object
+from knetsim.api.definitions import schema_of
+from knetsim.api.objects import KINDS, Object
 from knetsim.api.openapi import Rules, Structure
 from knetsim.api.pod_rules import POD_RULES
+from knetsim.api.schemas import fill as fill_schema
 
 
 def _check_event(event: Mapping[str, Any], path: str, problems: Problems) -> None:
@@ -41,8 +43,10 @@ KUBERNETES = Structure(complete=False)
 
 
 def check_status(kind: str, status: Any, problems: Problems) -> None:
-    """A status, which may be incomplete but holds nothing that Kubernetes' types cannot hold."""
-    KUBERNETES.check(f"{kind}Status")(status, "status", problems)
+    """A status, which may be incomplete but holds nothing that Kubernetes' types cannot hold; one that a definition
+    describes is as complete as it says."""
+    structure = STRUCTURE if KINDS[kind].custom else KUBERNETES
+    structure.check(f"{kind}Status")(status, "status", problems)
 
 
 def prepare(kind: str, obj: Object) -> None:
@@ -77,6 +81,11 @@ def fill(kind: str, obj: Object) -> None:
     """After the checks: the defaults."""
     if kind in _FILL:
         _FILL[kind](obj)
+    schema = schema_of(kind)
+    if schema is not None:
+        filled = fill_schema(schema, obj)
+        obj.clear()
+        obj.update(filled)
 
 
 def keep(kind: str, obj: Object, current: Object) -> None:

@@ -26,8 +26,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from knetsim.api.etcd import Etcd
 from knetsim.api.http import ApiClient, Dial
+from knetsim.api.http_store import HttpStore
 from knetsim.api.objects import KINDS, REGISTRY, storage_prefix
 from knetsim.control.embedded import STANDARD_NAMESPACES
+from knetsim.control.kubernetes.definitions import define_kinds
 from knetsim.system.programs import TOOLS
 from knetsim.system.wait import wait_until
 from tests.lab.etcd_fixture import EtcdMembers, members
@@ -132,6 +134,14 @@ class ApiServer:
             f"--service-account-signing-key-file={path}/sa.key",
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
         ]
+
+    def define(self) -> None:
+        """Have it serve the kinds that knetsim defines; a moment later it does."""
+        client = self.client()
+        try:
+            define_kinds(HttpStore(client)).result()
+        finally:
+            client.close()
 
     def signal(self, what: signal.Signals) -> None:
         """Send it a signal."""

@@ -18,7 +18,8 @@ import yaml
 
 from knetsim.api.accept import accept_create
 from knetsim.api.http import ApiClient
-from knetsim.api.objects import Object, kind_of
+from knetsim.api.http_store import HttpStore
+from knetsim.api.objects import KINDS, Object, kind_of
 from knetsim.errors import ObjectError
 from tests.lab.kubernetes_fixture import ApiServer, api_server, members
 
@@ -29,8 +30,21 @@ _FOLDER = Path(__file__).parent / "accepted_alike"
 _OBJECTS = [obj for path in sorted(_FOLDER.glob("*.yaml")) for obj in yaml.safe_load_all(path.read_text())]
 _REFUSED = [
     path for path in sorted((_FOLDER.parents[1] / "golden/object_errors").glob("*.yaml"))
-    if path.stem not in ("custom-resource", "deployment", "wrong-version")
+    if path.stem not in ("custom-resource", "deployment", "skupper-version", "wrong-version")
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def custom_kinds(api_server: ApiServer) -> None:
+    """The server serves them."""
+    api_server.define()
+    client = api_server.client()
+    try:
+        store = HttpStore(client)
+        for kind in KINDS.values():
+            store.list(kind.name)
+    finally:
+        client.close()
 
 
 def post(client: ApiClient, obj: Object) -> Object:

@@ -26,7 +26,7 @@ from urllib3.exceptions import (
 )
 
 from knetsim.api.http.connection import CONNECT_SECONDS, Answer, ApiPool, Channel, Dial
-from knetsim.api.http.failures import TRY_AGAIN, error_of, is_ok, words_of
+from knetsim.api.http.failures import TRY_AGAIN, Unserved, error_of, is_ok, is_unserved, words_of
 from knetsim.api.objects import Object
 from knetsim.errors import KnetsimError, NotReady, ObjectError, StoreUnavailable
 
@@ -42,6 +42,7 @@ JSON: Final = "application/json"
 #: so many connections are kept; more are made when more threads ask at once
 _KEPT = 64
 _PROBE_SECONDS = 2.0
+_DEFINED = "kubectl get customresourcedefinitions shows which kinds are defined"
 _SHORTEST_ATTEMPT = 0.1
 #: bytes that etcd takes in one request
 _LARGEST = 1536 * 1024
@@ -80,6 +81,8 @@ class ApiClient:
         self._context = _tls(ca, certificate, key)
         self._pool = ApiPool(host, port, maxsize=_KEPT, block=False, ssl_context=self._context, dial=dial)
         self.closing = threading.Event()
+        #: beginnings of paths that the server is about to serve: a request there waits for it
+        self.awaited: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._channels: weakref.WeakSet[Channel] = weakref.WeakSet()
 
@@ -135,13 +138,20 @@ class ApiClient:
             except _Lost as lost:
                 failure, uncertain = self._unavailable(where, lost.why), uncertain or lost.heard
             else:
-                if answer.code not in try_again:
+                if self.is_awaited(path, answer):
+                    failure = Unserved("the API server does not serve this kind", where or path, hint=_DEFINED)
+                elif answer.code not in try_again:
                     return answer._replace(uncertain=uncertain)
-                failure, uncertain = error_of(answer, where or path), uncertain or answer.code != 429
-                wait = max(pause, _retry_after(answer.headers))
+                else:
+                    failure, uncertain = error_of(answer, where or path), uncertain or answer.code != 429
+                    wait = max(pause, _retry_after(answer.headers))
             if time.monotonic() + wait >= end or self.closing.wait(wait):
                 raise self._unavailable(where, "closed") if self.closed else failure
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def is_awaited(self, path: str, answer: Answer) -> bool:
+        """Whether what is not served here soon will be."""
+        return path.startswith(self.awaited) and is_unserved(answer)
 
     def channel(self) -> Channel:
         """A connection of one's own, for streams; it ends with the client."""

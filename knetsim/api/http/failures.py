@@ -23,6 +23,10 @@ class Expired(KnetsimError):
     """The history from the wanted revision on is gone; list again and watch from there."""
 
 
+class Unserved(StoreUnavailable):
+    """A kind that knetsim defines is not served: its definition is not there, or has just been written."""
+
+
 def status_of(answer: Answer) -> Mapping[str, Any]:
     """The Status object of an answer that says no, or an empty one."""
     body = answer.json
@@ -32,6 +36,11 @@ def status_of(answer: Answer) -> Mapping[str, Any]:
 def is_ok(answer: Answer) -> bool:
     """Whether it says yes."""
     return 200 <= answer.code < 300
+
+
+def is_unserved(answer: Answer) -> bool:
+    """Whether nothing at all is at this path: a kind that is not defined, or is not served yet."""
+    return answer.code == 404 and not status_of(answer)
 
 
 def words_of(answer: Answer) -> str:

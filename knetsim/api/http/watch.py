@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from knetsim.api.http.client import FIRST_PAUSE, LONGEST_PAUSE, ApiClient
 from knetsim.api.http.connection import Answer
-from knetsim.api.http.failures import Expired, error_of, is_ok, status_error
+from knetsim.api.http.failures import Expired, Unserved, error_of, is_ok, status_error
 from knetsim.api.http.resources import Resource
 from knetsim.api.objects import Object, key_of
 from knetsim.api.store import DELETED, SYNCED, Change
@@ -120,7 +120,10 @@ class HttpWatch:
         self._revision = revision
 
     def _get(self, path: str) -> Answer:
-        return self._channel.get(path, _LIST_SECONDS)
+        answer = self._channel.get(path, _LIST_SECONDS)
+        if self._client.is_awaited(path, answer):
+            raise Unserved("the API server does not serve this kind", self._what)
+        return answer
 
     def _open(self) -> Iterator[bytes]:
         seconds = int(_STREAM_SECONDS * random.uniform(1.0, 1.5))  # so that not all end at the same moment
@@ -163,6 +166,8 @@ class HttpWatch:
         self._channel.close()
         # A lost connection is nothing to tell; a server that is away is, once.
         level = {0.0: logging.INFO, FIRST_PAUSE: logging.WARNING}.get(self._pause, logging.DEBUG)
+        if isinstance(error, Unserved):  # its definition was written a moment ago
+            level = logging.DEBUG
         _log.log(level, "%s: %s; trying on", self._what, error)
         if self._closed.wait(self._pause):
             return
