@@ -9,6 +9,7 @@ namespace of `C0cp`, which is on the underlay and on the pod network, as a contr
     kubeconfig.py    pure: kubeconfig files
     flags.py         pure: the programs' command lines and configuration
     plane.py         the daemons: started, awaited, supervised
+    definitions.py   the kinds that knetsim adds: Skupper's
 
 How it differs: objects are stored as JSON, so that `etcdctl get` can be read; no leader election, since there is one of
 each; the controllers and the scheduler may ask the API server far more often a second, for a simulation is to be quick.
