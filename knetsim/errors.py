@@ -11,6 +11,7 @@
     ├── StoreUnavailable                 the object store does not answer (etcd without quorum, server away)
     ├── CommandError                     a program failed; carries the command, pasteable, and its output
     ├── KernelError                      the kernel refused a request; carries errno
+    ├── RouterRefusal                    a Skupper router refused a request; carries its words
     ├── NotReady                         a deadline passed; says what was waited for
     ├── MissingTool                      a program or kernel feature that is not here
     └── LeftoverError                    something could not be cleaned up; carries every failure
@@ -136,6 +137,10 @@ class KernelError(KnetsimError):
     def __init__(self, request: str, errno: int, why: str, where: str = "", hint: str = "") -> None:
         self.request, self.errno = request, errno
         super().__init__(f"the kernel refused `{request}`", where, why, hint)
+
+
+class RouterRefusal(KnetsimError):
+    """A Skupper router does not do what it was asked for; `why` are its words."""
 
 
 class NotReady(KnetsimError):

@@ -67,22 +67,27 @@ class Authority:
         """Its own certificate and key."""
         return _build_pair(self._certificate, self._key)
 
-    def issue(self, name: str, usage: Usage, hosts: Sequence[str] = (), group: str = "") -> SignedPair:
+    def issue(
+        self, name: str, usage: Usage, hosts: Sequence[str] = (), group: str = "", *, addresses_as_names: bool = False
+    ) -> SignedPair:
         """A key pair of the common name `name`, and `group` as organization, for one side of TLS.
 
-        `hosts` are the DNS names and IP addresses by which a server is reached.
+        `hosts` are the DNS names and IP addresses by which a server is reached. `addresses_as_names`: addresses stand
+        among the DNS names too, for clients that look nowhere else.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _begin(_subject(name, group), self._certificate.subject, key)
         builder = builder.add_extension(x509.BasicConstraints(False, None), True)
         builder = builder.add_extension(_key_usage(signs_certificates=False), True)
         # OpenSSL's strict mode, which is Python's since 3.13, wants every certificate to say by which key it is signed
-        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._certificate.public_key())  # type: ignore[arg-type]
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = builder.add_extension(signer, False)
         builder = builder.add_extension(x509.ExtendedKeyUsage([_USAGES[usage]]), False)
         if hosts:
-            names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
-            builder = builder.add_extension(names, False)
+            names = [_general_name(host) for host in hosts]
+            if addresses_as_names:
+                names += [x509.DNSName(host) for host, name in zip(hosts, names, strict=True) if _is_address(name)]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         return _build_pair(builder.sign(self._key, hashes.SHA256()), key)
 
 
@@ -157,6 +162,10 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(host))
     except ValueError:
         return x509.DNSName(host)
+
+
+def _is_address(name: x509.GeneralName) -> bool:
+    return isinstance(name, x509.IPAddress)
 
 
 def _build_pair(certificate: x509.Certificate, key: CertificateIssuerPrivateKeyTypes) -> SignedPair:

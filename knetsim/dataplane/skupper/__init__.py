@@ -9,7 +9,10 @@ protocol, so both kinds form one network.
 How it differs: interior mode only, no edges; TCP without TLS at its ends, TLS between routers; no policies; nothing for
 Skupper's network observer (VanFlow); one thread.
 
-    config.py   what a site's router is to do → its configuration, as JSON      router/   the embedded router
+    config.py        what a site's router is to do → its configuration, as JSON      router/   the embedded router
+    certificates.py  who believes whom: authorities and what they sign, as Secrets' data
+    management.py    a running router asked and told, by AMQP (amqp_client.py)
+    state.py         what it says of the network      changes.py  it does as a configuration says, without a restart
 
 Commands: `python -m knetsim.dataplane.skupper.router -c 0.json`, `skstat -n`, `skmanage query --type tcpListener`.
 Cost: about 30 MB a router; a second of one core moves about a gigabyte.

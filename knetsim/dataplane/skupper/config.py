@@ -90,9 +90,14 @@ class RouterPlan:
 
 def build_router_config(plan: RouterPlan) -> str:
     """JSON. ConfigError when a router would refuse it: names that are there twice, ports that are none."""
-    entities = [[entity, attributes] for entity, attributes in _build_entities(plan)]
-    build_config(entities)
+    entities = build_entities(plan)
+    build_config([list(entity) for entity in entities])
     return "[\n" + ",\n".join(f"    {json.dumps(entity)}" for entity in entities) + "\n]\n"
+
+
+def build_entities(plan: RouterPlan) -> list[Entity]:
+    """The same, unchecked, as (entity, attributes); those that others need come before them."""
+    return list(_build_entities(plan))
 
 
 def _build_entities(plan: RouterPlan) -> Iterator[Entity]:

@@ -54,19 +54,23 @@ def secure_listener(number: int) -> Entity:
 
 def test_both_sides_show_certificates(routers: RouterNet, pair: tuple[str, str]) -> None:
     authority = Authority(routers.directory, "authority")
-    first = routers.start("A", pair[0], authority.profile("first", HOST), secure_listener(0), tcp_listener(PORT))
+    first = routers.start(
+        "A", pair[0], authority.profile("first", "server", HOST), secure_listener(0), tcp_listener(PORT)
+    )
     link = connector(first, sslProfile="profile", saslMechanisms="EXTERNAL")
     backend = routers.backend(say("secret"))
-    routers.start("B", pair[1], authority.profile("second", HOST), link, tcp_connector(backend.port))
+    routers.start("B", pair[1], authority.profile("second", "client"), link, tcp_connector(backend.port))
     routers.wait_open(PORT)
     assert read_all(routers.connect(PORT)) == b"secret"
 
 
 def test_a_neighbour_of_another_authority_is_refused(routers: RouterNet) -> None:
     authority, other = Authority(routers.directory, "authority"), Authority(routers.directory, "other")
-    first = routers.start("A", EMBEDDED, authority.profile("first", HOST), secure_listener(0), tcp_listener(PORT))
+    first = routers.start(
+        "A", EMBEDDED, authority.profile("first", "server", HOST), secure_listener(0), tcp_listener(PORT)
+    )
     # it does not look at whom it dials, so it is for the listener to refuse it
-    stranger = other.profile("second", HOST)
+    stranger = other.profile("second", "client")
     stranger[1]["caCertFile"] = str(routers.directory / "authority-ca.crt")
     link = connector(first, sslProfile="profile", saslMechanisms="EXTERNAL")
     second = routers.start("B", EMBEDDED, stranger, link, tcp_connector(routers.backend(echo).port))
@@ -74,7 +78,7 @@ def test_a_neighbour_of_another_authority_is_refused(routers: RouterNet) -> None
     first.wait_log("certificate verify failed")
     assert not routers.is_open(PORT)
     # and the other way round: whom it dials is of another authority than it knows
-    third = routers.start("C", EMBEDDED, other.profile("third", HOST), link, tcp_connector(9999))
+    third = routers.start("C", EMBEDDED, other.profile("third", "client"), link, tcp_connector(9999))
     third.wait_log("certificate verify failed")
     assert not routers.is_open(PORT)
 

@@ -41,6 +41,7 @@ from proton import (
     Session,
     Transport,
     TransportException,
+    int32,
     symbol,
 )
 
@@ -156,7 +157,8 @@ class AmqpConnection:
             capabilities = Array(UNDESCRIBED, Data.SYMBOL, *map(symbol, terms.capabilities))
             connection.offered_capabilities = connection.desired_capabilities = capabilities
         if terms.properties:
-            connection.properties = terms.properties
+            # skrouterd overlooks a cost that is an integer of another size
+            connection.properties = {key: _narrow(value) for key, value in terms.properties.items()}
         transport.max_frame_size = max(terms.max_frame, 512)
         transport.channel_max = min(terms.channels, 32768) - 1
         transport.idle_timeout = terms.idle
@@ -351,6 +353,12 @@ class AmqpConnection:
 
     def _on_end(self, _event: Any) -> None:
         self.why = self._condition()
+
+
+def _narrow(value: Any) -> Any:
+    """A number as one of 32 bits, where it is."""
+    plain = isinstance(value, int) and not isinstance(value, bool)
+    return int32(value) if plain and -(1 << 31) <= value < 1 << 31 else value
 
 
 _MEANINGS: dict[int, Callable[[AmqpConnection, Any], None]] = {
