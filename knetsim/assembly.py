@@ -33,8 +33,8 @@ from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.pod_network import PodNetworkAgents, WorkerNetwork, explain_choice
 from knetsim.node.service_proxy import ServiceProxies
 from knetsim.node.worker import Worker, WorkerCluster
-from knetsim.rollout import wait_endpoints, wait_rolled_out, write_manifests
-from knetsim.scenario import ClusterSpec, Manifest, Scenario
+from knetsim.rollout import wait_endpoints, wait_rolled_out, write_objects
+from knetsim.scenario import ClusterSpec, Scenario
 from knetsim.status import ControlPlaneProblem, DaemonState
 from knetsim.system.cgroup import Cgroups
 from knetsim.system.daemon import Daemon, Supervisor
@@ -174,8 +174,8 @@ class ClusterAssembly:
 
     # --- start --------------------------------------------------------------------------------------------------------
 
-    def start(self, manifests: Sequence[Manifest]) -> None:
-        """Bring the cluster up, apply the manifests and wait until their pods are ready."""
+    def start(self, objects: Sequence[Object]) -> None:
+        """Bring the cluster up, write the scenario's objects and wait until their pods are ready."""
         self._start_etcd()
         self.plane.start(self._up(self.etcd))
         self._start_network()
@@ -185,7 +185,7 @@ class ClusterAssembly:
         self._start_kubelet()
         for addon in self.addons:
             addon.wait_ready()
-        self._apply(manifests)
+        self._apply(objects)
         self._up(self._names).wait_answered()
 
     def _start_etcd(self) -> None:
@@ -299,15 +299,15 @@ class ClusterAssembly:
         self._up(self.proxies).wait_ready()  # the real kube-proxy waits for its Node
         progress.done(self.name, f"{len(self.workers)} Nodes registered")
 
-    def _apply(self, manifests: Sequence[Manifest]) -> None:
+    def _apply(self, objects: Sequence[Object]) -> None:
         progress = self._parts.progress
-        if not manifests:
+        if not objects:
             return
-        progress.step(self.name, f"{len(manifests)} objects of the manifests")
-        workloads = write_manifests(self.plane, manifests)
+        progress.step(self.name, f"{len(objects)} objects of the scenario")
+        workloads = write_objects(self.plane, objects)
         wait_rolled_out(self.plane, workloads, PODS_DEADLINE)
         self.kubelet.wait_pods_ready(PODS_DEADLINE)
-        self._wait_services([one.object for one in manifests if one.object["kind"] == "Service"])
+        self._wait_services([obj for obj in objects if obj["kind"] == "Service"])
         for addon in self.addons:
             addon.wait_ready()
         pods = len(self._up(self.pods))

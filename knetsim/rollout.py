@@ -1,4 +1,4 @@
-"""A scenario's manifests written to a cluster, and awaited: Namespaces, definitions of kinds, all else, Pods last.
+"""A scenario's objects written to a cluster, and awaited: Namespaces, definitions of kinds, all else, Pods last.
 
 What the controllers make of workloads is awaited as `kubectl rollout status` does it (kubectl's pkg/polymorphichelpers,
 rollout_status.go), then every Pod is, then that Services lead to them.
@@ -6,6 +6,7 @@ rollout_status.go), then every Pod is, then that Services lead to them.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -14,16 +15,25 @@ from knetsim.api.objects import Object, describe, has_condition, key_of, namespa
 from knetsim.control_planes import Plane
 from knetsim.errors import NotReady
 from knetsim.node.service_objects import BY_OWNER
-from knetsim.scenario import Manifest
+from knetsim.scenario import Scenario, build_multicluster, read_all_manifests
 from knetsim.system.wait import wait_until
 
-#: written before all others: they live in Namespaces, or are of kinds that are defined here
-_FIRST = ("Namespace", "CustomResourceDefinition")
+#: written before all others: they live in Namespaces, are of kinds that are defined here, or have routers link up while
+#: pods start
+_FIRST = ("Namespace", "CustomResourceDefinition", "Site", "AccessGrant", "AccessToken")
+_CODE_BYTES = 24
 
 
-def write_manifests(plane: Plane, manifests: Sequence[Manifest]) -> list[Object]:
+def collect_objects(scenario: Scenario) -> dict[str, list[Object]]:
+    """What a scenario has written to each cluster: what its `multicluster` stands for, and its manifests. The codes by
+    which sites link to each other are drawn here. ScenarioError."""
+    manifests = read_all_manifests(scenario)
+    sites = build_multicluster(scenario, partial(secrets.token_urlsafe, _CODE_BYTES))
+    return {name: [*made, *(one.object for one in manifests[name])] for name, made in sites.items()}
+
+
+def write_objects(plane: Plane, objects: Sequence[Object]) -> list[Object]:
     """Write the objects; returns those that a controller makes Pods of. Errors of the store."""
-    objects = [manifest.object for manifest in manifests]
     for obj in sorted((obj for obj in objects if obj["kind"] != "Pod"), key=_rank):
         plane.apply(obj)
     plane.write_pods([obj for obj in objects if obj["kind"] == "Pod"])

@@ -28,7 +28,8 @@ from knetsim.errors import NotFound, UsageError
 from knetsim.node.etcd import install_etcdctl
 from knetsim.node.images import Images, find_user_tables, read_tables
 from knetsim.policy_status import read_policies
-from knetsim.scenario import Scenario, read_all_manifests
+from knetsim.rollout import collect_objects
+from knetsim.scenario import Scenario
 from knetsim.service_status import read_services
 from knetsim.status import ClusterPolicies, ClusterServices, OrphanState, State, Status
 from knetsim.system import rpc, signals
@@ -106,7 +107,7 @@ class Simulation:
         self._ended = threading.Event()
         raise_open_files()
         LOW_DESCRIPTORS.reserve()
-        self._manifests = read_all_manifests(scenario)
+        self._objects = collect_objects(scenario)
         self.net = Underlay()
         self.supervisor = Supervisor(self._daemon_ended)
         known = Images(read_tables(find_user_tables(images)), Layers(names.IMAGE_LAYERS))
@@ -155,7 +156,7 @@ class Simulation:
         hosts = len(self.net.hosts)
         self.progress.done("underlay", f"{hosts} hosts on {len(self.net.switches)} switches")
         self._rpc = RpcServer(f"{names.INSIDE_STATE}/{CONTROL_SOCKET}", self._methods())
-        self._in_parallel(lambda cluster: cluster.start(self._manifests[cluster.name]))
+        self._in_parallel(lambda cluster: cluster.start(self._objects[cluster.name]))
         self._write_kubeconfig()
         self.state = "ready"
 

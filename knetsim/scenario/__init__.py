@@ -5,13 +5,15 @@
     document.py     text → values with positions; syntax.py has YAML's syntax errors in words
     structure.py    values against ../scenario.schema.json; wording.py shows a user's values in messages
     resolve.py      values → dataclasses, defaults on the way; and back
-    checks.py       what a schema cannot say: naming.py and addressing.py, over a draft.py
+    checks.py       what a schema cannot say: naming.py, addressing.py, outside.py and sites.py, over a draft.py
     manifests.py    the Kubernetes manifests of a scenario
+    multicluster.py and the Skupper objects that its `multicluster` stands for
 
 Try `knetsim validate scenarios/default.yaml`, with `-o json` to see every default filled in.
 """
 
 from knetsim.scenario.manifests import Manifest
+from knetsim.scenario.multicluster import build_multicluster
 from knetsim.scenario.read import parse_scenario, read_all_manifests, read_manifests, read_scenario, validate
 from knetsim.scenario.resolve import scenario_to_json
 from knetsim.scenario.spec import (
@@ -20,9 +22,11 @@ from knetsim.scenario.spec import (
     EtcdSpec,
     HostGwBackend,
     ManifestRef,
+    MulticlusterSpec,
     PodNetworkSpec,
     Scenario,
     ServicesSpec,
+    SiteSpec,
     UnderlaySpec,
     VxlanBackend,
     WorkerSpec,
@@ -36,12 +40,15 @@ __all__ = [
     "HostGwBackend",
     "Manifest",
     "ManifestRef",
+    "MulticlusterSpec",
     "PodNetworkSpec",
     "Scenario",
     "ServicesSpec",
+    "SiteSpec",
     "UnderlaySpec",
     "VxlanBackend",
     "WorkerSpec",
+    "build_multicluster",
     "parse_scenario",
     "read_all_manifests",
     "read_manifests",

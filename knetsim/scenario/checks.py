@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from knetsim.errors import Problem
-from knetsim.scenario import addressing, naming, outside
+from knetsim.scenario import addressing, naming, outside, sites
 from knetsim.scenario.draft import Draft, cluster_path
 from knetsim.scenario.files import nearest_file
 from knetsim.scenario.spec import ClusterSpec
@@ -83,4 +83,5 @@ def find_semantic_problems(draft: Draft) -> list[Problem]:
         for check, reads in _CLUSTER_CHECKS:
             if all(draft.sound(cluster_path(cluster, key)) for key in reads):
                 problems += check(draft, cluster)
+    problems += sites.check_multicluster(draft)
     return problems

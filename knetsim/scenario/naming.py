@@ -138,13 +138,18 @@ def check_labels(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
     for index, worker in enumerate(cluster.workers):
         for key, value in worker.labels.items():
             path = cluster_path(cluster, "workers", index, "labels", key)
-            prefix, slash, name = key.rpartition("/")
-            if not _LABEL_NAME.fullmatch(name) or (slash and not names.DNS_SUBDOMAIN.match(prefix)):
-                hint = "letters, digits, '-', '_' and '.', at most 63; before a '/' a domain, as in example.com/zone"
-                yield draft.document.problem(path, f"{quote(key)} is not the key of a label", hint, at_key=True)
-            elif key in _KUBELET_LABELS:
+            if key in _KUBELET_LABELS:
                 what = f"the label '{key}' is written by the kubelet"
                 yield draft.document.problem(path, what, "remove it, or choose another key", at_key=True)
-            if not _LABEL_VALUE.fullmatch(value):
-                hint = "letters, digits, '-', '_' and '.', at most 63, a letter or digit at both ends"
-                yield draft.problem(path, f"{quote(value)} cannot be the value of a label", hint)
+            yield from find_label_problems(draft, path, key, value)
+
+
+def find_label_problems(draft: Draft, path: KeyPath, key: str, value: str) -> Iterator[Problem]:
+    """What keeps a label, written at `path`, from being one of Kubernetes."""
+    prefix, slash, name = key.rpartition("/")
+    if not _LABEL_NAME.fullmatch(name) or (slash and not names.DNS_SUBDOMAIN.match(prefix)):
+        hint = "letters, digits, '-', '_' and '.', at most 63; before a '/' a domain, as in example.com/zone"
+        yield draft.document.problem(path, f"{quote(key)} is not the key of a label", hint, at_key=True)
+    if not _LABEL_VALUE.fullmatch(value):
+        hint = "letters, digits, '-', '_' and '.', at most 63, a letter or digit at both ends"
+        yield draft.problem(path, f"{quote(value)} cannot be the value of a label", hint)

@@ -15,7 +15,7 @@ from knetsim.scenario.draft import Draft, cluster_path
 from knetsim.scenario.spec import AddressPool, ClusterSpec
 
 #: TCP ports of a worker that something else has
-_WORKER_PORTS = (
+WORKER_PORTS = (
     (range(10250, 10251), "the kubelet listens there"),
     (range(10256, 10257), "kube-proxy listens there"),
     (range(30000, 32768), "these are the node ports of Services"),
@@ -66,7 +66,7 @@ def check_ingress(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
         elif name in cluster.ingress.workers[:index]:
             yield draft.problem((*path, "workers", index), f"ingress.workers: '{name}' is there twice", "remove one")
     for key, port in (("httpPort", cluster.ingress.http_port), ("httpsPort", cluster.ingress.https_port)):
-        for ports, reason in _WORKER_PORTS:
+        for ports, reason in WORKER_PORTS:
             if port in ports:
                 yield draft.problem(
                     (*path, key), f"{key} {port} is taken on every worker: {reason}", "for example 8001"

@@ -17,6 +17,7 @@ from knetsim.scenario.document import Document, read_documents
 from knetsim.scenario.draft import Draft, cluster_path, cut_out
 from knetsim.scenario.files import read_text
 from knetsim.scenario.manifests import ClusterNodes, Manifest, ObjectCheck, collect_manifests
+from knetsim.scenario.multicluster import find_clashes
 from knetsim.scenario.resolve import build_scenario
 from knetsim.scenario.spec import API_VERSION, KIND, Scenario
 from knetsim.scenario.structure import find_structure_problems
@@ -46,7 +47,10 @@ def validate(path: str | os.PathLike[str], check_object: ObjectCheck | None = No
     file = os.fspath(path)
     draft, problems = _draft(read_text(file), file)
     if draft is not None:
-        problems += collect_manifests(draft.scenario.manifests, _nodes(draft), check_object)[1]
+        manifests, found = collect_manifests(draft.scenario.manifests, _nodes(draft), check_object)
+        problems += found
+        if not problems:  # otherwise it is not known what is made
+            problems += find_clashes(draft.scenario, manifests)
     if draft is None or problems:
         raise ScenarioError(problems)
     return draft.scenario
@@ -61,6 +65,7 @@ def read_all_manifests(scenario: Scenario, check_object: ObjectCheck | None = No
     """The objects of each cluster, each file read once. Every cluster has objects of its own, free to be changed."""
     clusters = [ClusterNodes.of(cluster) for cluster in scenario.clusters]
     manifests, problems = collect_manifests(scenario.manifests, clusters, check_object)
+    problems = problems or list(find_clashes(scenario, manifests))
     if problems:
         raise ScenarioError(problems)
     return manifests

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,20 @@ from knetsim.scenario.spec import (
     NO_POOL,
     AddressPool,
     ClusterSpec,
+    ConnectorSpec,
     DnsSpec,
     EtcdSpec,
     HostGwBackend,
     IngressSpec,
+    ListenerSpec,
     ManifestRef,
+    MulticlusterSpec,
     PodNetworkSpec,
     Scenario,
     ServicesSpec,
+    SharedServiceSpec,
+    SiteLinkSpec,
+    SiteSpec,
     UnderlaySpec,
     VxlanBackend,
     WorkerSpec,
@@ -74,7 +80,8 @@ def build_scenario(document: Document, sound: Plain) -> Scenario:
     ]
     name = (sound.get("metadata") or {}).get("name", "")
     underlay_spec = UnderlaySpec(underlay.get("type", "switch"), network)
-    return Scenario(name, tuple(clusters), underlay_spec, tuple(manifests), document.file)
+    multicluster = build_multicluster(spec.get("multicluster"), clusters)
+    return Scenario(name, tuple(clusters), underlay_spec, tuple(manifests), multicluster, document.file)
 
 
 def default_subnet(underlay: IPv4Network, index: int) -> IPv4Network:
@@ -185,18 +192,62 @@ def build_backend(plain: Plain) -> VxlanBackend | HostGwBackend:
     return VxlanBackend(int(plain.get("vni", VxlanBackend().vni)), int(plain.get("port", VxlanBackend().port)))
 
 
+def build_multicluster(plain: Plain | None, clusters: Sequence[ClusterSpec]) -> MulticlusterSpec:
+    """The network of sites: one in every cluster, on its first worker, unless the file says in which and where; none
+    without the key."""
+    router = (plain or {}).get("router", "auto")
+    first = {cluster.name: next((worker.name for worker in cluster.workers), "") for cluster in clusters}
+    usual = tuple(build_site({"cluster": name}, worker, router) for name, worker in first.items())
+    if plain is None:
+        return MulticlusterSpec(usual=usual)
+    written = _entries(plain, "sites")
+    sites = tuple(build_site(site, first.get(site.get("cluster", ""), ""), router) for site in written)
+    links = [
+        SiteLinkSpec(link.get("from", ""), link.get("to", ""), int(link.get("cost", 1)))
+        for link in _entries(plain, "links")
+    ]
+    services = [build_shared_service(service) for service in _entries(plain, "services")]
+    return MulticlusterSpec(router, sites if "sites" in plain else usual, tuple(links), tuple(services), usual)
+
+
+def build_site(plain: Plain, worker: str, router: str) -> SiteSpec:
+    """A cluster's site; `worker` and `router` unless the file says others."""
+    cluster = plain.get("cluster", "")
+    name, where = plain.get("name", cluster.lower()), plain.get("worker", worker)
+    return SiteSpec(cluster, name, where, plain.get("router", router))
+
+
+def build_shared_service(plain: Plain) -> SharedServiceSpec:
+    """What one routing key joins."""
+    connectors = [
+        ConnectorSpec(
+            cluster=entry.get("cluster", ""),
+            selector=dict(entry.get("selector") or {}),
+            host=entry.get("host", ""),
+            port=int(entry.get("port", 0)),
+        )
+        for entry in _entries(plain, "connectors")
+    ]
+    listeners = [
+        ListenerSpec(entry.get("cluster", ""), entry.get("host", ""), int(entry.get("port", 0)))
+        for entry in _entries(plain, "listeners")
+    ]
+    return SharedServiceSpec(plain.get("routingKey", ""), tuple(connectors), tuple(listeners))
+
+
+def _entries(plain: Plain, key: str) -> list[Plain]:
+    return [entry for entry in plain.get(key) or [] if entry is not None]
+
+
 def scenario_to_json(scenario: Scenario) -> Plain:
     """The scenario as a scenario file's value, with nothing left to a default."""
-    return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": scenario.name},
-        "spec": {
-            "clusters": [_to_json(cluster) for cluster in scenario.clusters],
-            "underlay": _to_json(scenario.underlay),
-            "manifests": [manifest.written for manifest in scenario.manifests],
-        },
+    spec = {
+        "clusters": [_to_json(cluster) for cluster in scenario.clusters],
+        "underlay": _to_json(scenario.underlay),
+        "multicluster": _to_json(scenario.multicluster),
+        "manifests": [manifest.written for manifest in scenario.manifests],
     }
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": scenario.name}, "spec": spec}
 
 
 def _to_json(value: Any) -> Any:
@@ -204,7 +255,9 @@ def _to_json(value: Any) -> Any:
         return str(value or NO_POOL)
     if dataclasses.is_dataclass(value):
         fields = [field for field in dataclasses.fields(value) if not field.metadata.get("derived")]
-        return {camel_case(field.name): _to_json(getattr(value, field.name)) for field in fields}
+        parts = [(field, getattr(value, field.name)) for field in fields]
+        shown = [(field, part) for field, part in parts if part or not field.metadata.get("omit_empty")]
+        return {camel_case(field.name): _to_json(part) for field, part in shown}
     if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv4Address):
         return str(value)
     if isinstance(value, tuple):
@@ -213,5 +266,5 @@ def _to_json(value: Any) -> Any:
 
 
 def camel_case(name: str) -> str:
-    """The key of a field: `subnet_len` → `subnetLen`."""
-    return re.sub("_([a-z])", lambda match: match[1].upper(), name)
+    """The key of a field: `subnet_len` → `subnetLen`, `from_` (a word of Python) → `from`."""
+    return re.sub("_([a-z])", lambda match: match[1].upper(), name.rstrip("_"))

@@ -208,6 +208,71 @@ class UnderlaySpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteSpec:
+    """A cluster's site: its name, the worker of its Skupper router, and which one that is (auto|skrouterd|embedded)."""
+
+    cluster: str
+    name: str
+    worker: str
+    router: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteLinkSpec:
+    """The router of the cluster `from_` connects to that of the cluster `to`."""
+
+    from_: str
+    to: str
+    cost: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectorSpec:
+    """Who serves: the cluster's pods with the labels of `selector`, or a host; the other one is empty."""
+
+    cluster: str
+    selector: Mapping[str, str] = field(default_factory=dict, hash=False, metadata={"omit_empty": True})
+    host: str = field(default="", metadata={"omit_empty": True})
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSpec:
+    """Where the cluster's clients connect: a name, for a Service, or an address of the router's worker."""
+
+    cluster: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class SharedServiceSpec:
+    """What is served in one cluster and used in others."""
+
+    routing_key: str
+    connectors: tuple[ConnectorSpec, ...] = ()
+    listeners: tuple[ListenerSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MulticlusterSpec:
+    """The network of sites that the scenario itself asks for; manifests may hold the same, and more.
+
+    `usual` holds what a site would be in each cluster unless asked otherwise.
+    """
+
+    router: str = "auto"
+    sites: tuple[SiteSpec, ...] = ()
+    links: tuple[SiteLinkSpec, ...] = ()
+    services: tuple[SharedServiceSpec, ...] = ()
+    usual: tuple[SiteSpec, ...] = field(default=(), metadata={"derived": True})
+
+    def site(self, cluster: str) -> SiteSpec:
+        """Where and how a cluster's router runs, should it have a site, whoever makes that."""
+        return next(site for site in (*self.sites, *self.usual) if site.cluster == cluster)
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestRef:
     """A file or folder of manifests: `written` as in the scenario, `path` from the working directory."""
 
@@ -225,6 +290,7 @@ class Scenario:
     clusters: tuple[ClusterSpec, ...]
     underlay: UnderlaySpec
     manifests: tuple[ManifestRef, ...] = ()
+    multicluster: MulticlusterSpec = MulticlusterSpec()
     file: str = field(default="", compare=False)
 
     def host_addresses(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ from knetsim.api.etcd_store import EtcdStore
 from knetsim.api.informer import Informer
 from knetsim.control.embedded.namespaces import ensure_namespaces
 from knetsim.node.service_objects import BY_OWNER, index_by_owner
-from knetsim.rollout import explain_rollout, find_endpoints, wait_endpoints
+from knetsim.rollout import collect_objects, explain_rollout, find_endpoints, wait_endpoints
+from knetsim.scenario import parse_scenario
 from tests.memory_etcd import MemoryEtcd
 
 SECONDS = 30.0
@@ -129,3 +131,18 @@ def test_a_service_that_gets_no_slice_holds_up_nobody() -> None:
         assert not slices.met
     finally:
         slices.stop()
+
+
+def test_codes_by_which_sites_link_are_drawn_at_every_start() -> None:
+    clusters = [{"name": "C0", "workers": 1}, {"name": "C1", "workers": 1}]
+    spec = {"clusters": clusters, "multicluster": {"links": [{"from": "C1", "to": "C0"}]}}
+    text = {"apiVersion": "knetsim.io/v1", "kind": "Scenario", "metadata": {"name": "lab"}, "spec": spec}
+    loaded = parse_scenario(json.dumps(text))
+    codes = set()
+    for _ in range(3):
+        objects = collect_objects(loaded)
+        [code] = [obj["spec"]["code"] for obj in objects["C0"] if obj["kind"] == "AccessGrant"]
+        assert [obj["spec"]["code"] for obj in objects["C1"] if obj["kind"] == "AccessToken"] == [code]
+        assert len(code) >= 24
+        codes.add(code)
+    assert len(codes) == 3

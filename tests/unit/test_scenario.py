@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from knetsim import names, scenario
 from knetsim.errors import EXIT_USAGE, NotFound, ObjectError, Problem, ScenarioError
-from knetsim.scenario import HostGwBackend, Scenario, VxlanBackend, parse_scenario, scenario_to_json
+from knetsim.scenario import HostGwBackend, Scenario, SiteSpec, VxlanBackend, parse_scenario, scenario_to_json
 from knetsim.scenario.naming import PROMPT_WORDS
 
 _SCENARIOS = Path(__file__).parents[2] / "scenarios"
@@ -279,6 +279,14 @@ def test_schema_and_dataclasses_agree() -> None:
     for key in ("etcd", "podNetwork", "services", "dns"):
         assert cluster[key].keys() == _properties(key).keys()
     assert cluster["podNetwork"]["backend"].keys() == _properties("podNetwork")["backend"]["properties"].keys()
+    sites = _FULL["spec"]["multicluster"]
+    assert sites.keys() == _properties("multicluster").keys()
+    assert sites["sites"][0].keys() == _properties("site").keys()
+    assert sites["links"][0].keys() == _properties("siteLink").keys()
+    [service] = sites["services"]
+    assert service.keys() == _properties("sharedService").keys()
+    assert {key for one in service["connectors"] for key in one} == _properties("connector").keys()
+    assert service["listeners"][0].keys() == _properties("listener").keys()
 
 
 def test_schema_and_defaults_agree() -> None:
@@ -294,6 +302,7 @@ def test_schema_and_defaults_agree() -> None:
         (_properties("services"), cluster["services"]),
         (_properties("dns"), cluster["dns"]),
         (_properties("underlay"), spec["underlay"]),
+        (_properties("multicluster"), spec["multicluster"]),
         (scenario.schema()["properties"]["spec"]["properties"], spec),
     ]
     checked = 0
@@ -365,7 +374,21 @@ def test_any_value(value: Any) -> None:
     accepts_or_explains(yaml.safe_dump(value, allow_unicode=True))
 
 
-_FULL = scenario_to_json(parsed({"name": "C0", "workers": 2}, {"name": "C1", "workers": 1}))
+_SITES = {
+    "sites": [{"cluster": "C0", "name": "west", "worker": "w2"}, {"cluster": "C1", "router": "embedded"}],
+    "links": [{"from": "C1", "to": "C0", "cost": 2}],
+    "services": [
+        {
+            "routingKey": "backend",
+            "connectors": [
+                {"cluster": "C0", "selector": {"app": "web"}, "port": 80},
+                {"cluster": "C1", "host": "C1w1", "port": 81},
+            ],
+            "listeners": [{"cluster": "C1", "host": "0.0.0.0", "port": 1028}],
+        }
+    ],
+}
+_FULL = scenario_to_json(parsed({"name": "C0", "workers": 2}, {"name": "C1", "workers": 1}, multicluster=_SITES))
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -597,3 +620,45 @@ def test_any_manifest(tmp_path_factory: pytest.TempPathFactory, text: str) -> No
         (folder / "lab.yaml").write_text(text_of({"name": "C0", "workers": 1}, manifests=[f"lab/{name}"]))
         with contextlib.suppress(ScenarioError):
             scenario.validate(folder / "lab.yaml")
+
+
+# --- the network of sites ---------------------------------------------------------------------------------------------
+
+
+def test_sites_without_and_with_multicluster() -> None:
+    clusters = {"name": "C0", "workers": 2}, {"name": "C1", "workers": 1}
+    without = parsed(*clusters).multicluster
+    assert without.sites == ()
+    assert without.site("C1") == SiteSpec("C1", "c1", "w1", "auto")
+    every = parsed(*clusters, multicluster={"router": "embedded"}).multicluster
+    assert [site.cluster for site in every.sites] == ["C0", "C1"]
+    some = parsed(*clusters, multicluster={"router": "embedded", "sites": [{"cluster": "C0", "worker": "w2"}]})
+    assert some.multicluster.sites == (SiteSpec("C0", "c0", "w2", "embedded"),)
+    assert some.multicluster.site("C1") == SiteSpec("C1", "c1", "w1", "embedded")
+    assert parsed(*clusters, multicluster={"sites": []}).multicluster == without
+
+
+def test_each_link_has_a_code_of_its_own() -> None:
+    links = [{"from": "C0", "to": "C1"}, {"from": "C1", "to": "C2"}, {"from": "C0", "to": "C2", "cost": 3}]
+    clusters = [{"name": f"C{number}", "workers": 1} for number in range(3)]
+    loaded = parsed(*clusters, multicluster={"links": links})
+    codes = iter(range(1, 9))
+    objects = scenario.build_multicluster(loaded, lambda: str(next(codes)))
+    grants = {obj["metadata"]["name"]: obj["spec"]["code"] for obj in objects["C2"] if obj["kind"] == "AccessGrant"}
+    tokens = {obj["metadata"]["name"]: obj["spec"] for obj in objects["C0"] if obj["kind"] == "AccessToken"}
+    assert grants == {"from-c1": "2", "from-c0": "3"}
+    assert {name: (spec["code"], spec["linkCost"]) for name, spec in tokens.items()} == {
+        "to-c1": ("1", 1),
+        "to-c2": ("3", 3),
+    }
+    assert tokens["to-c2"]["url"] == "https://10.3.1.1:9090/default/from-c0"
+    access = {name: made[0]["spec"] for name, made in objects.items()}
+    assert access == {"C0": {}, "C1": {"linkAccess": "default"}, "C2": {"linkAccess": "default"}}
+
+
+def test_listeners_that_differ_by_address_may_share_a_port() -> None:
+    listeners = [{"cluster": "C0", "host": host, "port": 80} for host in ("web", "other", "10.1.1.1", "127.0.0.1")]
+    ingress = {"name": "C0", "workers": 1, "ingress": {"httpPort": 8001}}
+    loaded = parsed(ingress, multicluster={"services": [{"routingKey": "web", "listeners": listeners}]})
+    made = scenario.build_multicluster(loaded, str)["C0"]
+    assert [obj["metadata"]["name"] for obj in made] == ["c0", "web", "web.2", "web.3", "web.4"]
