@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,7 +12,8 @@ from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
 from knetsim.api.objects import Object, has_condition, key_of, name_of, namespace_of, uid_of
-from knetsim.dataplane.skupper.certificates import AUTHORITY, CERTIFICATE, KEY, find_fault
+from knetsim.dataplane.skupper.certificates import AUTHORITY, CERTIFICATE, KEY, find_fault, read_authority
+from knetsim.errors import InputError
 
 API_VERSION = "skupper.io/v2alpha1"
 #: what controllers of Skupper write on what is theirs
@@ -24,6 +26,8 @@ INTER_ROUTER, INTER_ROUTER_PORT = "inter-router", 55671
 #: the RouterAccess that a Site's linkAccess stands for, and its certificates
 DEFAULT_ACCESS, SITE_SERVER, SITE_AUTHORITY = "skupper-router", "skupper-site-server", "skupper-site-ca"
 _PORT_MAX = 65535
+#: a DNS name, maybe with a wildcard, or an IPv4 or IPv6 address
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([-A-Za-z0-9_.]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.]{2,45}")
 
 #: (kind, key) of an object of Skupper
 Name = tuple[str, str]
@@ -156,6 +160,18 @@ def read_certificates(secrets: Mapping[str, Object], namespace: str, name: str) 
     return Fault(ERROR, f"Secret {name} (tlsCredentials): {fault}") if fault else data
 
 
+def find_issuer_fault(secrets: Mapping[str, Object], namespace: str, issuer: str) -> Fault:
+    """Why certificates that are to be made are not there: their authority is none, or they will be soon."""
+    secret = secrets.get(f"{namespace}/{issuer}")
+    if secret is None:
+        return Fault(PENDING if issuer == SITE_AUTHORITY else ERROR, f"there is no Secret {issuer} (issuer)")
+    try:
+        read_authority(read_secret(secret))
+    except InputError as error:
+        return Fault(ERROR, f"Secret {issuer} (issuer): {error}")
+    return Fault(PENDING, "its certificates are not made yet")
+
+
 @lru_cache(maxsize=128)
 def _find_fault(data: tuple[tuple[str, bytes], ...]) -> str:
     """Certificates are looked at once, not whenever a plan is made."""
@@ -178,6 +194,11 @@ def find_host(name: str, place: SitePlace) -> str:
     if read_address(name) is not None:
         return name
     return {host.lower(): address for host, address in place.hosts.items()}.get(name.lower(), "")
+
+
+def find_bad_name(hosts: Iterable[str]) -> str:
+    """The first of the names and addresses for a certificate that is neither; empty when all are good."""
+    return next((each for each in hosts if not _HOST.fullmatch(each)), "")
 
 
 def read_port(value: Any) -> int:

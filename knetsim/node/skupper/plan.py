@@ -25,14 +25,16 @@ from knetsim.node.skupper.objects import (
     ERROR,
     INTER_ROUTER,
     INTER_ROUTER_PORT,
-    PENDING,
     Fault,
     Name,
     Ports,
     SiteObjects,
     SitePlace,
     choose_site,
+    find_bad_name,
     find_host,
+    find_issuer,
+    find_issuer_fault,
     find_refusal,
     identify,
     read_address,
@@ -149,8 +151,8 @@ class _Planner:
     def _counting(self, objects: Sequence[Object]) -> list[Object]:
         return [obj for obj in sort_by_age(objects) if identify(obj) not in self._plan.faults]
 
-    def _refuse(self, obj: Object, message: str, reason: str = ERROR) -> None:
-        self._plan.faults[identify(obj)] = Fault(reason, message)
+    def _refuse(self, obj: Object, message: str) -> None:
+        self._plan.faults[identify(obj)] = Fault(ERROR, message)
 
     def _note(self, obj: Object, *words: str) -> None:
         """Tell what has no effect, with settings, which have none anywhere."""
@@ -168,8 +170,10 @@ class _Planner:
             return name
         found = read_certificates(self._objects.secrets, namespace_of(obj), name)
         if isinstance(found, Fault):
-            missing = coming and f"{namespace_of(obj)}/{name}" not in self._objects.secrets
-            self._refuse(obj, found.message, PENDING if missing else found.reason)
+            if coming and f"{namespace_of(obj)}/{name}" not in self._objects.secrets:
+                issuer = find_issuer(self._site, spec_of(obj).get("issuer"))
+                found = find_issuer_fault(self._objects.secrets, namespace_of(obj), issuer)
+            self._plan.faults[identify(obj)] = found
             return None
         paths = {key: f"tls/{name}/{key}" for key in (AUTHORITY, CERTIFICATE, KEY)}
         self._certificates[name] = Certificates(name, paths[AUTHORITY], paths[CERTIFICATE], paths[KEY])
@@ -191,6 +195,9 @@ class _Planner:
         taken = self._ports.claim(host, port, f"RouterAccess {name_of(access)}")
         if taken:
             return self._refuse(access, f"port {port} is taken by {taken}")
+        bad = find_bad_name(spec.get("subjectAlternativeNames") or ())
+        if bad and spec.get("generateTlsCredentials"):
+            return self._refuse(access, f"subjectAlternativeNames: '{bad}' is neither an address nor a name of a host")
         certificates = self._use(access, coming=bool(spec.get("generateTlsCredentials")))
         if certificates is None:
             return None
