@@ -73,6 +73,9 @@ class Places:
     plugins: Sequence[Path]
 
 
+_NO_PACKAGE = "skupper-router is in no package: take it from the image quay.io/skupper/skupper-router, or build it"
+
+
 def _package(package: str) -> str:
     return f"sudo apt-get install {package}"
 
@@ -120,7 +123,7 @@ _ALL = (
     _built("agnhost", "optional", "the image agnhost cannot be pulled", "--version"),
     _built("kube-proxy", "optional", "no real kube-proxy (proxy: kube-proxy)", "--version"),
     _built("coredns", "optional", "knetsim's own name server answers names of Services", "-version"),
-    _built("skrouterd", "later", "no real Skupper router", "--version"),
+    Program("skrouterd", "optional", "the embedded Skupper router takes its place", _NO_PACKAGE),
 )
 #: by name; the CNI plugin `bridge` is here, iproute2's program of that name is not
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _ALL}

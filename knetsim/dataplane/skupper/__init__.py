@@ -27,13 +27,18 @@ from knetsim.dataplane.skupper.config import (
     ServedService,
     build_router_config,
 )
+from knetsim.dataplane.skupper.state import AddressState, LinkState, NodeState, RouterState
 
 __all__ = [
+    "AddressState",
     "Certificates",
+    "LinkState",
     "NeighbourLink",
     "NeighbourPort",
+    "NodeState",
     "OfferedService",
     "RouterPlan",
+    "RouterState",
     "ServedService",
     "build_router_config",
 ]

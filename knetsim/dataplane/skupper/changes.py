@@ -47,12 +47,9 @@ def apply_config(client: ManagementClient, entities: Sequence[Entity], renewed: 
     return done
 
 
-def split_entities(entities: Iterable[Entity]) -> tuple[list[Entity], list[Entity]]:
-    """What can be changed while a router runs, and what not."""
-    parts: tuple[list[Entity], list[Entity]] = ([], [])
-    for entity in entities:
-        parts[entity[0] not in CHANGEABLE].append(entity)
-    return parts
+def find_fixed(entities: Iterable[Entity]) -> list[Entity]:
+    """What cannot be changed while a router runs."""
+    return [entity for entity in entities if entity[0] not in CHANGEABLE]
 
 
 def _read_wanted(entities: Sequence[Entity]) -> Mapping[str, dict[str, tuple[Section, Mapping[str, Any]]]]:

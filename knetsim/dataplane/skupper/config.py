@@ -80,8 +80,8 @@ class RouterPlan:
     ports: tuple[NeighbourPort, ...] = ()
     served: tuple[ServedService, ...] = ()
     offered: tuple[OfferedService, ...] = ()
-    #: where skstat and skmanage ask, on loopback
-    management_port: int = 5671
+    #: where skstat and skmanage ask by themselves, on loopback
+    management_port: int = 5672
     #: of /healthz and /metrics; None: none
     health_port: int | None = 9090
     log_file: str = ""
