@@ -10,7 +10,7 @@ import click
 from knetsim.api.accept import accept_create, check_structure
 from knetsim.api.objects import Object, kind_of
 from knetsim.control_choice import EMBEDDED, has_kubernetes
-from knetsim.scenario import Scenario, read_all_manifests, scenario_to_json, validate
+from knetsim.scenario import Scenario, build_multicluster, read_all_manifests, scenario_to_json, validate
 
 
 def check_scenario(path: Path) -> Scenario:
@@ -30,11 +30,11 @@ def _check_object(obj: Object, control_plane: str) -> None:
 def report_valid(path: Path, output: str) -> None:
     """Print what a scenario comes to; ScenarioError, with all mistakes, when it has any."""
     scenario = check_scenario(path)
-    manifests = read_all_manifests(scenario)
+    manifests, sites = read_all_manifests(scenario), build_multicluster(scenario, str)
     if output == "json":
         click.echo(json.dumps(scenario_to_json(scenario), indent=2))
         return
     for cluster in scenario.clusters:
-        members, objects = cluster.etcd.members, len(manifests[cluster.name])
+        members, objects = cluster.etcd.members, len(manifests[cluster.name]) + len(sites[cluster.name])
         click.echo(f"{cluster.name}: {len(cluster.workers)} workers, {members} etcd members, {objects} objects")
     click.echo(f"{path} is valid")
