@@ -38,19 +38,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from knetsim.cluster import Cluster
+    from knetsim.cluster_skupper import create_conf
     from knetsim.errors import KnetsimError
     from knetsim.node.worker import Worker
     from knetsim.scenario import read_scenario
     from knetsim.simulation import Simulation
 
 __version__ = "0.1.0"
-__all__ = ["Cluster", "KnetsimError", "Simulation", "Worker", "__version__", "read_scenario"]
+__all__ = ["Cluster", "KnetsimError", "Simulation", "Worker", "__version__", "create_conf", "read_scenario"]
 
 _HOME = {
     "Cluster": "knetsim.cluster",
     "KnetsimError": "knetsim.errors",
     "Simulation": "knetsim.simulation",
     "Worker": "knetsim.node.worker",
+    "create_conf": "knetsim.cluster_skupper",
     "read_scenario": "knetsim.scenario",
 }
 

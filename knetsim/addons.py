@@ -34,12 +34,19 @@ from knetsim.node.pod_network import PodNetworkAgents
 from knetsim.node.policy_agent import NetworkPolicies, PolicyWorker
 from knetsim.node.policy_objects import PolicyPod, build_stand_in
 from knetsim.node.service_proxy import ServiceProxies
+from knetsim.node.skupper.agent import SiteParts, SkupperSite
+from knetsim.node.skupper.network import SkupperNetwork
+from knetsim.node.skupper.objects import SitePlace
+from knetsim.node.skupper.router import RouterKind, SiteRouter
 from knetsim.node.static_vips import StaticVips, VipHost
 from knetsim.node.worker import Worker
-from knetsim.scenario import ClusterSpec
+from knetsim.scenario import ClusterSpec, SiteSpec
 from knetsim.system.daemon import Supervisor
+from knetsim.system.programs import find_program, require_program
 
 DNS_PORT = 53
+#: TCP ports of a worker that the programs of its node have: kubelet, kube-proxy, what checks and measures them
+_NODE_PORTS = (4194, 10248, 10249, 10250, 10255, 10256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +64,9 @@ class AddonParts:
     proxies: ServiceProxies
     #: all hosts of the simulation: name → address
     hosts: Mapping[str, str]
+    #: the sites of all clusters, and where this one's router is to run
+    skupper: SkupperNetwork
+    site: SiteSpec
     supervisor: Supervisor
     repair: bool
     #: (object, reason, message): a warning Event on an object; returns at once
@@ -90,6 +100,7 @@ def build_addons(parts: AddonParts) -> list[Addon]:
         build_static_vips(parts),
         build_load_balancers(parts),
         build_ingresses(parts),
+        build_skupper(parts),
     ]
 
 
@@ -193,3 +204,44 @@ def build_load_balancers(parts: AddonParts) -> LoadBalancers:
         tell=parts.tell,
         note=parts.note,
     )
+
+
+def build_skupper(parts: AddonParts) -> SkupperSite:
+    """The controller of the cluster's Skupper site; its router runs on a worker once there is a Site."""
+    worker = next(worker for worker in parts.workers if worker.short_name == parts.site.worker)
+    serving = worker.short_name in parts.spec.ingress.workers
+    ports = (parts.spec.ingress.http_port, parts.spec.ingress.https_port) if serving else ()
+    place = SitePlace(
+        cluster=parts.spec.name,
+        host=worker.name,
+        node=worker.node_name,
+        address=worker.address,
+        reserved=frozenset((*_NODE_PORTS, *ports)),
+        hosts=parts.hosts,
+    )
+    directory = Path(names.INSIDE_STATE) / "skupper"
+    router = SiteRouter(
+        parts.spec.name, worker.name, worker.place, directory, parts.supervisor, choose_router(parts.site.router)
+    )
+    return SkupperSite(
+        SiteParts(
+            cluster=parts.spec.name,
+            store=parts.store,
+            services=parts.proxies.rules.services,
+            slices=parts.proxies.rules.slices,
+            pods=parts.pods,
+            place=place,
+            router=router,
+            network=parts.skupper,
+            repair=parts.repair,
+        )
+    )
+
+
+def choose_router(wanted: str) -> RouterKind:
+    """`skrouterd` or `embedded`; `auto` is skrouterd where it is installed. MissingTool."""
+    if wanted == "embedded":
+        return "embedded"
+    if wanted == "skrouterd":
+        require_program("skrouterd")
+    return "embedded" if find_program("skrouterd") is None else "skrouterd"

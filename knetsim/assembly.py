@@ -32,6 +32,7 @@ from knetsim.node.images import Images
 from knetsim.node.kubelet import Kubelet, KubeletWorker
 from knetsim.node.pod_network import PodNetworkAgents, WorkerNetwork, explain_choice
 from knetsim.node.service_proxy import ServiceProxies
+from knetsim.node.skupper.network import SkupperNetwork
 from knetsim.node.worker import Worker, WorkerCluster
 from knetsim.rollout import wait_endpoints, wait_rolled_out, write_objects
 from knetsim.scenario import ClusterSpec, Scenario
@@ -71,6 +72,7 @@ class ClusterParts:
     listeners: dict[str, socket.socket]
     images: Images
     cgroups: Cgroups
+    skupper: SkupperNetwork
 
 
 class ClusterAssembly:
@@ -266,6 +268,8 @@ class ClusterAssembly:
             network=self._up(self.network),
             proxies=self._up(self.proxies),
             hosts=self._parts.scenario.host_addresses(),
+            skupper=self._parts.skupper,
+            site=self._parts.scenario.multicluster.site(self.name),
             supervisor=self._parts.supervisor,
             repair=self._parts.repair,
             tell=self._events.warn,

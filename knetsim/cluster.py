@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 from knetsim import names
 from knetsim.api.objects import describe, key_of, name_of, namespace_of, uid_of
 from knetsim.assembly import ClusterAssembly, ClusterParts
+from knetsim.cluster_skupper import start_skupper
 from knetsim.dataplane.static_vips import StaticVip
 from knetsim.errors import AlreadyExists, KnetsimError, NotFound, NotReady, UsageError
 from knetsim.node.ingress import Ingresses
 from knetsim.node.ingress_objects import build_pinned
+from knetsim.node.skupper.agent import SkupperSite
 from knetsim.node.static_vips import StaticVips, build_vip_service, find_address, is_vip
 from knetsim.node.worker import Worker
 from knetsim.system.netns import Namespaces
@@ -167,14 +169,17 @@ class Cluster(ClusterAssembly):
         if problems:
             raise KnetsimError(f"Ingress {name} is not served as it says", worker.name, problems[0].message)
 
-    def start_skupper(self) -> None:
-        """The first knetsim's link between clusters; refused in this version."""
-        raise self._not_yet("start_skupper", "Skupper")
+    def start_skupper(self) -> str:
+        """Have the cluster be a Skupper site, and wait until its router runs; the router's id. NotReady.
 
-    def _not_yet(self, call: str, what: str) -> KnetsimError:
-        return KnetsimError(
-            f"{call} is not here yet", self.name, f"this version has pods and Kubernetes' own Services, not {what}"
-        )
+        What it does is in the cluster's Links, Listeners and Connectors: of the scenario, of manifests, or of
+        `create_conf`.
+        """
+        return start_skupper(self, self._addon(SkupperSite))
+
+    def router_worker(self) -> Worker:
+        """The worker on which the cluster's Skupper router runs."""
+        return self.get(self._parts.scenario.multicluster.site(self.name).worker)
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {', '.join(worker.name for worker in self.workers)}>"

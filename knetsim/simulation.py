@@ -27,11 +27,13 @@ from knetsim.dataplane.underlay import Underlay
 from knetsim.errors import NotFound, UsageError
 from knetsim.node.etcd import install_etcdctl
 from knetsim.node.images import Images, find_user_tables, read_tables
+from knetsim.node.skupper.network import SkupperNetwork
 from knetsim.policy_status import read_policies
 from knetsim.rollout import collect_objects
 from knetsim.scenario import Scenario
 from knetsim.service_status import read_services
-from knetsim.status import ClusterPolicies, ClusterServices, OrphanState, State, Status
+from knetsim.site_status import read_sites
+from knetsim.status import ClusterPolicies, ClusterServices, OrphanState, SiteState, State, Status
 from knetsim.system import rpc, signals
 from knetsim.system.cgroup import Cgroups
 from knetsim.system.daemon import Daemon, Supervisor
@@ -121,6 +123,7 @@ class Simulation:
             dict(listeners or {}),
             known,
             Cgroups.of_machine(name, ledger.record),
+            SkupperNetwork(),
         )
         self.clusters = [Cluster(spec, parts) for spec in scenario.clusters]
 
@@ -275,6 +278,7 @@ class Simulation:
             "scenario": self.scenario.file,
             "uptimeSeconds": int(time.time() - self.started),
             "clusters": clusters,
+            "sites": self.sites(),
             "switches": [{"name": switch.name, "ports": len(switch.intfList())} for switch in self.net.switches],
             "problems": problems,
             "orphans": self.orphans(),
@@ -288,6 +292,10 @@ class Simulation:
         """Every NetworkPolicy with what it let through and held back, as plain JSON (`knetsim status policies`)."""
         return self._in_parallel(read_policies)
 
+    def sites(self) -> list[SiteState]:
+        """Every cluster's Skupper site with its links, as plain JSON (`knetsim link status`)."""
+        return [site for cluster in self.clusters for site in read_sites(cluster)]
+
     def orphans(self) -> list[OrphanState]:
         """Kernel objects in the simulation that no object and no host owns."""
         return [orphan for cluster in self.clusters for orphan in find_orphans(cluster)]
@@ -300,6 +308,7 @@ class Simulation:
             "summary": self._rpc_summary,
             "services": lambda: Answer(self.services()),
             "policies": lambda: Answer(self.policies()),
+            "sites": lambda: Answer(self.sites()),
             "exec": self._rpc_exec,
             "hosts": self._rpc_hosts,
             "kubeconfig": lambda cluster="": Answer(self.kubeconfig(cluster)),

@@ -208,6 +208,69 @@ class ClusterPolicies(TypedDict):
     policies: list[PolicyState]
 
 
+class SiteLinkState(TypedDict):
+    """A Link of a site: a connection from its router to another site's."""
+
+    name: str  # of the Link: "to-c0"
+    site: str  # that it leads to: "c0"; empty while that is not known
+    router: str  # of that site
+    address: str  # where it dials: "10.1.1.1:55671"
+    cost: int
+    up: bool
+    detail: str  # what is wrong, or empty
+
+
+class SiteListenerState(TypedDict):
+    """A Listener of a site: a port at which clients find a routing key's servers."""
+
+    name: str
+    routingKey: str
+    service: str  # of the cluster, that leads to it: "backend:8080"; empty: none
+    address: str  # of the worker: "10.2.1.1:1024"; empty while it has none
+    open: bool  # the router listens there: somebody serves the key
+    servedBy: list[str]  # sites with a Connector for the key that this one reaches
+    detail: str  # what is wrong, or empty
+
+
+class SiteConnectorState(TypedDict):
+    """A Connector of a site: backends that serve a routing key."""
+
+    name: str
+    routingKey: str
+    backends: list[str]  # "11.10.16.2:8080"
+    usedBy: list[str]  # sites with a Listener for the key that reach this one
+    detail: str  # what is wrong, or empty
+
+
+class ReachedSiteState(TypedDict):
+    """Another router of the network, as a site's router sees it."""
+
+    router: str
+    site: str  # empty when none of this simulation has that router
+    cost: int  # of the whole way
+    nextRouter: str  # the first on the way
+
+
+class SiteState(TypedDict):
+    """The Skupper site of a cluster. Names are of objects in `namespace`."""
+
+    cluster: str
+    name: str  # of the Site: "c0"
+    namespace: str
+    host: str  # the worker on which its router runs
+    address: str  # of that worker
+    router: str  # the router's id
+    kind: str  # "skrouterd" | "embedded"
+    version: str  # of the router; empty while it does not answer
+    running: bool  # it answers
+    detail: str  # what is wrong, or empty
+    reaches: list[ReachedSiteState]
+    links: list[SiteLinkState]
+    listeners: list[SiteListenerState]
+    connectors: list[SiteConnectorState]
+    faults: list[AddonProblem]  # objects that are not carried out: "Listener C1/default/web", and why
+
+
 class SwitchState(TypedDict):
     """A switch of the underlay."""
 
@@ -239,6 +302,7 @@ class Status(TypedDict):
     scenario: str  # the file, or the name of a built-in one
     uptimeSeconds: float
     clusters: list[ClusterState]
+    sites: list[SiteState]  # Skupper's; none where no cluster has one
     switches: list[SwitchState]
     problems: list[ProblemState]
     orphans: list[OrphanState]

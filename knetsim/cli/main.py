@@ -17,6 +17,7 @@ import click
 from knetsim.cli.bench import bench
 from knetsim.cli.conformance import conformance
 from knetsim.cli.kubernetes import apply, kubeconfig, kubectl
+from knetsim.cli.links import link
 from knetsim.cli.terminal import Output, ensure_standard_files
 from knetsim.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, KnetsimError, NotFound, UsageError
 from knetsim.names import did_you_mean
@@ -269,7 +270,7 @@ def _add_reports() -> None:
 
 
 _add_reports()
-for command in (apply, bench, conformance, kubeconfig, kubectl):
+for command in (apply, bench, conformance, kubeconfig, kubectl, link):
     cli.add_command(command)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from knetsim.cli.links import build_site_table
 from knetsim.cli.progress import Progress
 from knetsim.cli.terminal import (
     Cell,
@@ -154,6 +155,7 @@ def build_status(status: Status, wide: bool = False) -> list[Table | Line]:
     parts += _section(*_few(_worker_table(clusters, wide), wide, [not _worker_well(w) for _, w in _workers(clusters)]))
     parts += _section(*_few(_pod_table(clusters, wide), wide, [not _pod_well(p) for _, p in _pods(clusters)]))
     parts += _section(_agent_table(clusters, wide))
+    parts += _section(build_site_table(status["sites"]))
     if wide:
         parts += _section(_daemon_table(clusters)) + _section(_switch_table(status["switches"]))
     parts += _section(_orphan_table(status["orphans"]))

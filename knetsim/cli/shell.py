@@ -28,6 +28,7 @@ from mininet.util import quietRun
 
 from knetsim.cli.execute import build_environment
 from knetsim.cli.render import print_error, render_status
+from knetsim.cluster_skupper import create_conf
 from knetsim.control_planes import require_kubernetes
 from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, UsageError
 from knetsim.names import control_plane_host, nearest_word
@@ -55,7 +56,7 @@ class Shell(CLI):  # type: ignore[misc]
         self.code = EXIT_OK
         # CLI.__init__ would start reading at once; what it sets up is repeated here
         self.mn = simulation.net
-        self.locals = {"net": simulation.net, "sim": simulation}
+        self.locals = {"net": simulation.net, "sim": simulation, "create_conf": create_conf}
         self.inPoller = poll()
         self.inputFile = None
         super(CLI, self).__init__(stdin=stdin or sys.stdin)

@@ -25,6 +25,7 @@ _COMPOSITION = frozenset(
         "cluster_events",
         "cluster_hosts",
         "cluster_network",
+        "cluster_skupper",
         "cluster_status",
         "control_choice",
         "control_planes",
@@ -33,6 +34,7 @@ _COMPOSITION = frozenset(
         "rollout",
         "service_status",
         "simulation",
+        "site_status",
         "status",
     }
 )

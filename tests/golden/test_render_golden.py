@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from knetsim import errors
-from knetsim.cli import doctor, policies, render, services
+from knetsim.cli import doctor, links, policies, render, services
 from knetsim.cli.fidelity import build_fidelity
 from knetsim.cli.terminal import Line, Table, print_parts
 from knetsim.errors import KnetsimError, Problem
 from knetsim.fidelity import resolve
-from knetsim.status import ClusterPolicies, ClusterServices
+from knetsim.status import ClusterPolicies, ClusterServices, SiteState
 from knetsim.system.features import Feature
 from tests.status_shape import explain_mismatch
 
@@ -59,6 +59,13 @@ def test_status_policies(wide: bool, golden: Golden) -> None:
     clusters = read_case("policies")
     assert [line for one in clusters for line in explain_mismatch(one, ClusterPolicies)] == []
     golden(CASES / f"policies{'.wide' if wide else ''}.txt", drawn(policies.build_policies(clusters, wide)))
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["table", "wide"])
+def test_link_status(wide: bool, golden: Golden) -> None:
+    sites = read_case("sites")
+    assert [line for one in sites for line in explain_mismatch(one, SiteState)] == []
+    golden(CASES / f"sites{'.wide' if wide else ''}.txt", drawn(links.build_sites(sites, wide)))
 
 
 def test_list_of_simulations(golden: Golden) -> None:

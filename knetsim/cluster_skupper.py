@@ -1,0 +1,113 @@
+"""What users type to link clusters: `create_conf(C1, [C0], svcs)` and `C1.start_skupper()`, as the first knetsim's.
+
+There, a list of services became a router's file, and a router was started with it. Here the list becomes objects of
+Skupper: Connectors where a service runs, Listeners elsewhere, grants and tokens for links. The router follows from the
+Site, and what was said at the prompt can be read with kubectl afterwards.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from knetsim import names
+from knetsim.api.objects import Object
+from knetsim.errors import UsageError
+from knetsim.node.skupper.agent import SkupperSite, Snapshot
+from knetsim.scenario.multicluster import API_VERSION, GRANT_PORT
+
+if TYPE_CHECKING:
+    from knetsim.cluster import Cluster
+
+DEADLINE = 30.0
+_KEYS = ("name", "cluster", "host", "port", "lport")
+_EXAMPLE = '{"name": "svc1", "cluster": "0", "host": "11.10.0.2", "port": "80", "lport": 1028}'
+
+
+def create_conf(cluster: Cluster, remotes: Sequence[Cluster] = (), svcs: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write what a cluster's router is to do: link to the `remotes`, and serve or offer the services.
+
+    A service is `{"name": "svc1", "cluster": "0", "host": "11.10.0.2", "port": "80", "lport": 1028}`: it runs in that
+    cluster at `host`:`port`, and every other cluster that is given it has it at port `lport` of its router's worker.
+    UsageError; errors of the store.
+    """
+    objects = [build_service(cluster.name, service) for service in svcs]
+    for obj in objects:
+        cluster.plane.apply(obj)
+    for remote in remotes:
+        code = secrets.token_urlsafe(16)
+        remote.plane.apply(build_grant(cluster.name, code))
+        cluster.plane.apply(build_token(cluster.name, remote.name, remote.router_worker().address, code))
+
+
+def start_skupper(cluster: Cluster, site: SkupperSite) -> str:
+    """See Cluster.start_skupper."""
+    if not cluster.store.list("Site").items:
+        cluster.plane.apply(build_site(cluster.name))
+    found = site.wait_for(_lacks_router, DEADLINE, f"the Skupper router of {cluster.name}")
+    assert found.state is not None, "see _lacks_router"
+    return found.state.router
+
+
+def _lacks_router(found: Snapshot) -> str:
+    if found.plan.router is None:
+        return "there is no Site that is carried out"
+    return found.error or ("" if found.state is not None else "the router does not answer")
+
+
+# --- the objects; pure
+
+
+def build_site(cluster: str) -> Object:
+    """A Site to which others may link."""
+    return _build("Site", cluster.lower(), {"linkAccess": "default"})
+
+
+def build_service(cluster: str, service: Mapping[str, Any]) -> Object:
+    """The Connector or Listener that a service stands for in `cluster`. UsageError."""
+    if problem := next(_find_problems(service), ""):
+        raise UsageError(problem, cluster, hint=f"a service is {_EXAMPLE}")
+    name, home = str(service["name"]), str(service["cluster"]).lower()
+    spec = {"routingKey": name, "type": "tcp"}
+    if home in (cluster.lower(), names.cluster_id(cluster)):
+        return _build("Connector", name, {**spec, "host": str(service["host"]), "port": int(service["port"])})
+    # at every address of the worker, as the first knetsim's
+    return _build("Listener", name, {**spec, "host": "0.0.0.0", "port": int(service["lport"])})
+
+
+def _find_problems(service: Mapping[str, Any]) -> Iterator[str]:
+    if not isinstance(service, Mapping):
+        yield f"{service!r} is no service"
+        return
+    for key in service:
+        if key not in _KEYS:
+            yield f"a service has no '{key}' ({names.did_you_mean(str(key), _KEYS)})"
+    for key in _KEYS:
+        if not service.get(key):
+            yield f"a service needs '{key}'"
+    for key in ("port", "lport"):
+        if not str(service[key]).isdecimal() or not 0 < int(service[key]) < 65536:
+            yield f"'{key}' is a port, from 1 to 65535, not {service[key]!r}"
+
+
+def build_grant(to: str, code: str) -> Object:
+    """A grant for one link from the cluster `to`."""
+    return _build(
+        "AccessGrant", f"from-{to.lower()}", {"redemptionsAllowed": 1, "expirationWindow": "1h", "code": code}
+    )
+
+
+def build_token(cluster: str, remote: str, address: str, code: str) -> Object:
+    """The token that makes `cluster` link to `remote`, whose router's worker has `address`; see `build_grant`."""
+    grant = f"{names.DEFAULT_NAMESPACE}/from-{cluster.lower()}"
+    return _build(
+        "AccessToken",
+        f"to-{remote.lower()}",
+        {"url": f"https://{address}:{GRANT_PORT}/{grant}", "code": code, "ca": ""},
+    )
+
+
+def _build(kind: str, name: str, spec: Mapping[str, Any]) -> Object:
+    metadata = {"name": name, "namespace": names.DEFAULT_NAMESPACE}
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": dict(spec)}

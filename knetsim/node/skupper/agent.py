@@ -1,0 +1,361 @@
+"""The Skupper controller of a cluster: v2alpha1 objects in; its router, Services and the objects' statuses kept as they
+say.
+
+One thread. Secrets are followed from the first of these objects on, and a cluster without a Site has no router. While
+there is one, it is asked every second how its links and addresses are, for that is nobody's object.
+
+    Store ──watch──> informers ──> [skupper C0] ──> plan_site ──RouterPlan──> SiteRouter (0.json, management)
+                                        │              └──Services, EndpointSlices──> Store
+                                        └──> router's state, other sites' views ──> statuses ──> Store
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from knetsim.api.informer import Informer
+from knetsim.api.loop import Loop
+from knetsim.api.objects import Object, key_of, name_of, namespace_of, uid_of
+from knetsim.api.store import Store
+from knetsim.dataplane.skupper import RouterPlan, RouterState
+from knetsim.errors import AlreadyExists, Conflict, KnetsimError, NotFound, NotReady
+from knetsim.node.skupper.grants import (
+    Redeemed,
+    build_provided,
+    build_redeemed,
+    build_token_status,
+    find_grant,
+    find_leftovers,
+    find_open_tokens,
+    redeem,
+)
+from knetsim.node.skupper.network import SkupperNetwork
+from knetsim.node.skupper.objects import SiteObjects, SitePlace, is_ours
+from knetsim.node.skupper.plan import SitePlan, plan_site
+from knetsim.node.skupper.router import SiteRouter
+from knetsim.node.skupper.statuses import build_statuses
+from knetsim.node.skupper.views import SiteView, build_view
+
+LIST_DEADLINE = 60.0
+#: how often a running router is asked for its state, and one that is starting
+LOOK_SECONDS = 1.0
+_START_SECONDS = 0.1
+#: after so many seconds what is in the router is compared with what shall be, although nothing has changed
+RESYNC_SECONDS = 30.0
+
+_SITE = "site"
+_KINDS = ("Site", "RouterAccess", "Link", "Listener", "Connector", "AccessGrant", "AccessToken")
+
+#: called with (the object, a reason, a message)
+Tell = Callable[[Object, str, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteParts:
+    """What the controller reads and changes. `services`, `slices` and `pods` are running informers, shared."""
+
+    cluster: str
+    store: Store
+    services: Informer
+    slices: Informer
+    pods: Informer
+    place: SitePlace
+    router: SiteRouter
+    network: SkupperNetwork
+    repair: bool = True
+    tell: Tell = lambda obj, reason, message: None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was found at the last look, for the status of the simulation."""
+
+    plan: SitePlan
+    state: RouterState | None
+    others: Sequence[SiteView]
+    #: why the router does not answer, or is not as it shall be; empty when it is
+    error: str
+
+
+@dataclass(slots=True)
+class _Applied:
+    """What the router was told, and when."""
+
+    plan: RouterPlan
+    files: Mapping[str, bytes]
+    moment: float
+
+
+class _Followed:
+    """The objects of Skupper, and, from the first of them on, Secrets."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.kinds = {kind: Informer(store, kind) for kind in _KINDS}
+        self.secrets: Informer | None = None
+
+    def start(self, changed: Callable[[], None]) -> None:
+        for informer in self.kinds.values():
+            informer.start()
+            informer.on_change(lambda key, before, after: changed())
+
+    @property
+    def synced(self) -> bool:
+        return all(informer.synced for informer in self.kinds.values())
+
+    def is_empty(self) -> bool:
+        return not any(map(len, self.kinds.values()))
+
+    def follow_secrets(self, changed: Callable[[], None]) -> Informer:
+        if self.secrets is None:
+            secrets = Informer(self._store, "Secret")
+            secrets.start()
+            secrets.wait_synced(LIST_DEADLINE)
+            secrets.on_change(lambda key, before, after: changed())
+            self.secrets = secrets
+        return self.secrets
+
+    def all(self) -> Iterable[Informer]:
+        return [*self.kinds.values(), *([self.secrets] if self.secrets is not None else [])]
+
+
+class SkupperSite:
+    """The controller of one cluster; an add-on."""
+
+    def __init__(self, parts: SiteParts) -> None:
+        self._parts, self._store = parts, parts.store
+        self._followed = _Followed(parts.store)
+        self._loop = Loop(f"skupper {parts.cluster}", self._reconcile, self._failed, threads=1)
+        self._progress = threading.Condition()
+        self._snapshot: Snapshot | None = None
+        self._error = ""
+        self._applied: _Applied | None = None
+        self._redeeming = threading.Lock()
+
+    # --- the add-on
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        parts = self._parts
+        self._followed.start(self._look)
+        parts.services.on_change(self._service_changed)
+        parts.slices.on_change(self._service_changed)
+        parts.pods.on_change(self._pod_changed)
+        parts.network.join(parts.cluster, parts.place.address, self, self._look)
+        self._loop.start()
+        self._look()
+
+    def wait_ready(self) -> None:
+        """Wait until all that is stored by now has been looked at: routers find each other later, and tell it in the
+        objects' statuses. NotReady."""
+        for informer in self._followed.kinds.values():
+            informer.wait_current(LIST_DEADLINE)
+        if not self._loop.wait_idle(LIST_DEADLINE):
+            raise NotReady(f"the Skupper site of {self._parts.cluster} is not looked at", "", self._error)
+
+    def problems(self) -> list[tuple[str, str]]:
+        """What is wrong with the objects, and with the router."""
+        with self._progress:
+            found, error = self._snapshot, self._error
+        cluster = self._parts.cluster
+        told = [(f"Skupper of {cluster}", error)] if error else []
+        if found is None:
+            return told
+        if found.error:
+            told.append((f"Skupper router of {cluster}", found.error))
+        return told + [(f"{kind} {cluster}/{key}", each.message) for (kind, key), each in found.plan.faults.items()]
+
+    def stop(self) -> None:
+        """End watches, thread and router. Twice is once."""
+        parts = self._parts
+        parts.network.leave(parts.cluster)
+        parts.services.forget(self._service_changed)
+        parts.slices.forget(self._service_changed)
+        parts.pods.forget(self._pod_changed)
+        for informer in self._followed.all():
+            informer.stop()
+        self._loop.stop()
+        parts.router.stop()
+
+    @property
+    def router_kind(self) -> str:
+        """`skrouterd` or `embedded`."""
+        return self._parts.router.kind
+
+    # --- for those who write an object and wait
+
+    def snapshot(self) -> Snapshot | None:
+        """What was found at the last look; None before the first, and where there is nothing of Skupper."""
+        with self._progress:
+            return self._snapshot
+
+    def wait_for(self, condition: Callable[[Snapshot], str], timeout: float, what: str) -> Snapshot:
+        """Wait until `condition` of what was found is empty; it says what is missing. NotReady after `timeout` s."""
+        end, missing = time.monotonic() + timeout, "nothing was found"
+        with self._progress:
+            while True:
+                if self._snapshot is not None:
+                    missing = condition(self._snapshot)
+                    if not missing:
+                        return self._snapshot
+                if not self._progress.wait(max(0.0, end - time.monotonic())) and time.monotonic() >= end:
+                    raise NotReady(what, self._parts.cluster, f"{missing}, after {timeout:g} s", "knetsim link status")
+
+    def redeem(self, grant: str, code: str, subject: str) -> Redeemed:
+        """See network.Granting."""
+        with self._redeeming:  # one at a time: redemptions are counted
+            found = find_grant(self._store.list("AccessGrant").items, grant)
+            redeemed, status = redeem(found, code, subject, self._collect(), self._parts.place, time.time())
+            self._store.update_status({**found, "status": status})
+            return redeemed
+
+    # --- changes
+
+    def _look(self) -> None:
+        self._loop.add(_SITE)
+
+    def _service_changed(self, key: str, before: Object | None, after: Object | None) -> None:
+        if not self._followed.is_empty():
+            self._look()
+
+    def _pod_changed(self, key: str, before: Object | None, after: Object | None) -> None:
+        if len(self._followed.kinds["Connector"]):
+            self._look()
+
+    def _reconcile(self, key: str) -> float | None:
+        if not self._followed.synced:
+            return _START_SECONDS
+        if self._followed.is_empty() and self._snapshot is None:
+            return None
+        objects = self._collect()
+        self._provide(objects)
+        plan = plan_site(objects, self._parts.place)
+        self._put(plan.objects)
+        state, error = self._serve(plan)
+        self._parts.network.publish(self._parts.cluster, build_view(plan, state))
+        others = self._parts.network.others(self._parts.cluster)
+        with self._progress:
+            self._snapshot, self._error = Snapshot(plan, state, others, error), ""
+            self._progress.notify_all()
+        for obj, status in build_statuses(objects, plan, state, others, time.time(), error):
+            self._write_status(obj, status)
+        waiting = self._redeem_tokens(objects, plan)
+        if plan.router is None:
+            return LOOK_SECONDS if waiting else None
+        return LOOK_SECONDS if state is not None else _START_SECONDS
+
+    def _collect(self) -> SiteObjects:
+        kinds, secrets = self._followed.kinds, self._followed.follow_secrets(self._look)
+        return SiteObjects(
+            sites=kinds["Site"].items(),
+            accesses=kinds["RouterAccess"].items(),
+            links=kinds["Link"].items(),
+            listeners=kinds["Listener"].items(),
+            connectors=kinds["Connector"].items(),
+            grants=kinds["AccessGrant"].items(),
+            tokens=kinds["AccessToken"].items(),
+            secrets={key_of(each): each for each in secrets.items()},
+            services={key_of(each): each for each in self._parts.services.items()},
+            pods=self._parts.pods.items(),
+        )
+
+    def _provide(self, objects: SiteObjects) -> None:
+        """Have there be what a site has beside what its user writes, an authority, certificates, a RouterAccess; and
+        nothing of a site that is gone."""
+        for obj in build_provided(objects, self._parts.place):
+            write = self._store.update if "resourceVersion" in obj["metadata"] else self._store.create
+            try:
+                write(obj)
+            except (AlreadyExists, NotFound, Conflict):
+                self._look()  # an informer has not heard of it yet: it will
+        for obj in find_leftovers(objects):
+            self._delete(obj)
+
+    def _put(self, wanted: Sequence[Object]) -> None:
+        """Have the Services and EndpointSlices of Listeners be there, and no others of ours."""
+        informers = (self._parts.services, self._parts.slices)
+        known = {(obj["kind"], key_of(obj)): obj for each in informers for obj in each.items() if is_ours(obj)}
+        for obj in wanted:
+            before = known.pop((obj["kind"], key_of(obj)), None)
+            self._write(before, obj)
+        for obj in known.values():
+            self._delete(obj)
+
+    def _delete(self, obj: Object) -> None:
+        try:
+            self._store.delete(obj["kind"], name_of(obj), namespace_of(obj), uid=uid_of(obj))
+        except (NotFound, Conflict):
+            pass  # gone already
+
+    def _write(self, before: Object | None, wanted: Object) -> None:
+        try:
+            if before is None:
+                self._store.create(wanted)
+            elif (merged := _merge(before, wanted)) != before:
+                self._store.update(merged)
+        except (AlreadyExists, NotFound, Conflict):
+            self._look()  # an informer has not heard of it yet: it will
+
+    def _serve(self, plan: SitePlan) -> tuple[RouterState | None, str]:
+        """Have the router do what is planned; its state, or why it has none."""
+        router, now = self._parts.router, time.monotonic()
+        if plan.router is None:
+            router.stop()
+            self._applied = None
+            return None, ""
+        try:
+            if self._is_due(plan, now):
+                router.apply(plan.router, plan.files)
+                self._applied = _Applied(plan.router, dict(plan.files), now)
+            return router.read(), ""
+        except KnetsimError as error:
+            self._applied = None
+            return None, str(error)
+
+    def _is_due(self, plan: SitePlan, now: float) -> bool:
+        applied = self._applied
+        if applied is None or (applied.plan, applied.files) != (plan.router, plan.files):
+            return True
+        return self._parts.repair and now - applied.moment >= RESYNC_SECONDS
+
+    def _write_status(self, obj: Object, status: Object) -> None:
+        try:
+            self._store.update_status({**obj, "status": status})
+        except (NotFound, Conflict):
+            pass  # gone, or another of its name
+
+    def _redeem_tokens(self, objects: SiteObjects, plan: SitePlan) -> bool:
+        """Turn tokens into Links; whether there are some left that may yet be worth something."""
+        left = False
+        for token in find_open_tokens(objects, plan):
+            error, spec, subject = "", token["spec"], uid_of(plan.site or {})
+            try:
+                redeemed = self._parts.network.redeem(spec["url"], spec["code"], subject)
+                for obj in build_redeemed(token, redeemed, plan):
+                    self._write(None, obj)
+            except KnetsimError as refusal:
+                error, left = str(refusal), True
+            status = build_token_status(token, error, time.time())
+            if status != token.get("status"):
+                self._write_status(token, status)
+        return left
+
+    def _failed(self, key: str, error: Exception, pause: float) -> None:
+        with self._progress:
+            self._error = str(error)
+            self._progress.notify_all()
+
+
+def _merge(before: Object, wanted: Object) -> Object:
+    """`before` with what is wanted of it; what others have filled in stays."""
+    metadata = {**before["metadata"], **wanted["metadata"]}
+    for field in ("annotations", "labels"):
+        if wanted["metadata"].get(field):
+            metadata[field] = {**(before["metadata"].get(field) or {}), **wanted["metadata"][field]}
+    merged = {**before, **wanted, "metadata": metadata}
+    if "spec" in wanted:
+        merged["spec"] = {**before["spec"], **wanted["spec"]}
+    return merged
