@@ -4,10 +4,11 @@
 #   docker run --privileged --rm knetsim up default --exec 'C0w1 ip route'
 #
 # utils/setup makes it, as it does on a machine; there is no second way. Behind a proxy that needs a certificate of its
-# own, name base images that know it.
+# own, name base images that know it. `--build-arg SKROUTERD_IMAGE=` leaves the real Skupper router out.
 
 ARG BASE_IMAGE=debian:bookworm-slim
 ARG GO_IMAGE=golang:1.26-bookworm
+ARG SKROUTERD_IMAGE=quay.io/skupper/skupper-router:3.5.1
 
 # The Go programs: compilers and caches stay in this stage.
 FROM ${GO_IMAGE} AS programs
@@ -15,6 +16,13 @@ WORKDIR /opt/knetsim
 COPY utils/setup utils/*.bash utils/
 COPY tools tools
 RUN ./utils/setup --only-tools
+
+# Skupper's router, out of its own image; out of any other, nothing.
+FROM ${SKROUTERD_IMAGE:-${BASE_IMAGE}} AS skrouterd-image
+FROM ${BASE_IMAGE} AS skrouterd
+COPY --from=skrouterd-image / /image/
+COPY utils/unpack-skrouterd utils/prelude.bash /opt/knetsim/utils/
+RUN /opt/knetsim/utils/unpack-skrouterd /image /opt/skrouterd
 
 FROM ${BASE_IMAGE}
 WORKDIR /opt/knetsim
@@ -24,6 +32,8 @@ COPY pyproject.toml setup.py requirements.txt LICENSE ./
 COPY knetsim/__init__.py knetsim/__init__.py
 RUN ./utils/setup --quick && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
 COPY --from=programs /opt/knetsim/.tools/ .tools/
+COPY --from=skrouterd /opt/skrouterd/ /opt/skrouterd/
+RUN find /opt/skrouterd/bin -type f -exec ln -s -t /usr/local/bin {} +
 COPY . .
 RUN .venv/bin/python -m compileall -q knetsim
 # Ports that are published arrive at the container's own address, not at its loopback.

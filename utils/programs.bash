@@ -5,6 +5,8 @@
 # One file may be several programs, each called by a name of its own: it is built once, and the names are links to it.
 # Of a user's programs each name may be a file of its own, as Kubernetes publishes them.
 #
+# A program with `given_only` is not built: it is taken from the user, or is not there.
+#
 # A program that cannot be had is reported in a line, and never a reason to fail: knetsim has a part of its own for it.
 
 TOOLS=$CHECKOUT/.tools
@@ -21,15 +23,16 @@ read_program() {
     program=${program%.program}
     # shellcheck disable=SC2034 # the file may ask by which name its program is called
     name=${2-$program}
-    version=$(awk '$1 == "require" && NF == 3 { print $3; exit }' "$module/go.mod")
+    version='' given_only=''
+    [[ ! -f $module/go.mod ]] || version=$(awk '$1 == "require" && NF == 3 { print $3; exit }' "$module/go.mod")
     package='' tags='' cgo=0 seconds='' answers='' instead='' extra=''
     stamps=() ask=() names=("$program") go_command=(build)
     # shellcheck source=/dev/null
     source "$1"
 }
 
-# Whether the program that was read last is one of the usual ones, or asked for
-is_wanted() { [[ -z $extra || $extra == "$EXTRA_PROGRAMS" ]]; }
+# Whether the program that was read last is to be built: it is one of the usual ones, or asked for
+is_wanted() { [[ -z $given_only ]] && [[ -z $extra || $extra == "$EXTRA_PROGRAMS" ]]; }
 
 # What the binary of the program that was read last depends on
 program_hash() {
@@ -53,7 +56,7 @@ is_built() { [[ $(read_stamp "$program") == "built $(program_hash)" ]]; }
 is_link() { [[ $TOOLS/bin/$1 -ef $TOOLS/bin/$program ]]; }
 
 has_programs() {
-    local description program module name version package tags cgo seconds answers instead extra stamps ask names go_command
+    local description program module name version package tags cgo seconds answers instead extra given_only stamps ask names go_command
     for description in "$CHECKOUT"/tools/*/*.program; do
         read_program "$description"
         ! is_wanted || is_had || return 1
@@ -84,7 +87,7 @@ keep_program() {
 # take_programs DIRECTORY: programs that the user already has
 take_programs() {
     local every one taken=0
-    local description program module name version package tags cgo seconds answers instead extra stamps ask names go_command
+    local description program module name version package tags cgo seconds answers instead extra given_only stamps ask names go_command
     for description in "$CHECKOUT"/tools/*/*.program; do
         read_program "$description"
         mapfile -t every < <(printf '%s\n' "$program" "${names[@]}" | sort -u)
@@ -112,7 +115,7 @@ take_program() {
 
 build_programs() {
     local description go_program='' no_go='' failed=''
-    local program module name version package tags cgo seconds answers instead extra stamps ask names go_command
+    local program module name version package tags cgo seconds answers instead extra given_only stamps ask names go_command
     for description in "$CHECKOUT"/tools/*/*.program; do
         read_program "$description"
         if ! is_wanted || is_had; then continue; fi

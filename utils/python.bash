@@ -69,7 +69,7 @@ ensure_environment() {
     say "Python: packages and knetsim itself (about 15 s)"
     pip_install --no-deps --requirement requirements.txt
     pip_install --no-deps --no-build-isolation --editable .
-    "$ENVIRONMENT/bin/python" -c 'import click, etcd3, mininet, nftables, pyroute2, rich, yaml' ||
+    "$ENVIRONMENT/bin/python" -c 'import click, etcd3, mininet, nftables, proton, pyroute2, rich, yaml' ||
         fail "a Python module that knetsim needs does not load (see above)" "rm -r .venv, then this again"
     environment_hash "${RUNTIME_FILES[@]}" >"$ENVIRONMENT/runtime.stamp"
     rm -rf -- "$TOOLS/cache/pip"

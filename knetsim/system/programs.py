@@ -73,7 +73,6 @@ class Places:
     plugins: Sequence[Path]
 
 
-_NO_PACKAGE = "skupper-router is in no package: take it from the image quay.io/skupper/skupper-router, or build it"
 
 
 def _package(package: str) -> str:
@@ -81,6 +80,7 @@ def _package(package: str) -> str:
 
 
 _SETUP = "./utils/setup"
+_UNPACK = "./utils/unpack-skrouterd (no package has it, the image quay.io/skupper/skupper-router does)"
 _LATER = "nothing to do: the version of knetsim that uses it brings it"
 _CNI_PACKAGE = "containernetworking-plugins"
 _EMBEDDED = "the embedded control plane takes its place: no Deployments and their kin, no kubectl"
@@ -123,7 +123,7 @@ _ALL = (
     _built("agnhost", "optional", "the image agnhost cannot be pulled", "--version"),
     _built("kube-proxy", "optional", "no real kube-proxy (proxy: kube-proxy)", "--version"),
     _built("coredns", "optional", "knetsim's own name server answers names of Services", "-version"),
-    Program("skrouterd", "optional", "the embedded Skupper router takes its place", _NO_PACKAGE),
+    Program("skrouterd", "optional", "the embedded Skupper router takes its place", _UNPACK),
 )
 #: by name; the CNI plugin `bridge` is here, iproute2's program of that name is not
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _ALL}

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = [ROOT / "utils" / name for name in ("setup", "run", "test", "knetsim", "exec", "conformance")] + [
-    ROOT / ".ci/run"
-]
+COMMANDS = [
+    ROOT / "utils" / name for name in ("setup", "run", "test", "knetsim", "exec", "conformance", "unpack-skrouterd")
+] + [ROOT / ".ci/run"]
 SOURCED = sorted((ROOT / "utils").glob("*.bash"))
 DESCRIPTIONS = sorted((ROOT / "tools").glob("*/*.program"))
+#: those that set-up builds; skrouterd is only taken
+OF_GO = [path for path in DESCRIPTIONS if (path.parent / "go.mod").exists()]
 
 FAKE_PROGRAM = """#!/bin/sh
 case ${0##*/} in
@@ -31,6 +33,7 @@ case ${0##*/} in
     agnhost*) echo 'app version 0.0.1' ;;
     e2e.test*) echo v0.0.1 ;;
     ginkgo*) echo 'Ginkgo Version 0.0.1' ;;
+    skrouterd*) echo 3.5.1 ;;
 esac
 """
 #: what a set-up builds, and the names that one of them has besides its own
@@ -126,7 +129,7 @@ def test_shellcheck_finds_nothing() -> None:
     assert found.stdout == ""
 
 
-@pytest.mark.parametrize("name", ["setup", "run", "exec", "test", "conformance"])
+@pytest.mark.parametrize("name", ["setup", "run", "exec", "test", "conformance", "unpack-skrouterd"])
 def test_help_is_the_comment_on_top_and_changes_nothing(checkout: Path, name: str) -> None:
     answer = call(checkout / "utils" / name, "--help")
     assert answer.returncode == 0
@@ -324,7 +327,7 @@ def test_without_root_the_missing_packages_are_named() -> None:
 # --- Go programs
 
 
-@pytest.mark.parametrize("description", DESCRIPTIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("description", OF_GO, ids=lambda path: path.stem)
 def test_versions_and_checksums_are_in_the_repository(description: Path) -> None:
     said = dict(re.findall(r"^(\w+)=(.*?)(?: #.*)?$", description.read_text(), re.MULTILINE))
     requirements = (description.parent / "go.mod").read_text()
@@ -497,3 +500,84 @@ def test_quick_is_remembered_until_set_up_is_called_plainly(checkout: Path) -> N
         decide '' 1; decide 1 ''; decide '' 1; decide '' ''; decide '' 1
     """
     assert in_bash(checkout, "programs.bash", script).stdout.split() == ["no", "1", "1", "no", "no"]
+
+
+def test_skrouterd_is_only_taken(checkout: Path, fake_bin: Path, tmp_path: Path) -> None:
+    said = build(checkout, fake_bin)
+    assert not any(line.startswith("skrouterd") for line in said)
+    write_program(tmp_path / "mine/skrouterd", FAKE_PROGRAM)
+    said = build(checkout, fake_bin, "--tools", str(tmp_path / "mine"))
+    assert f"skrouterd: taken from {tmp_path}/mine/skrouterd: 3.5.1" in said
+    assert call(checkout / ".tools/bin/skrouterd").stdout == "3.5.1\n"
+    assert build(checkout, fake_bin) == ["everything is set up"]
+
+
+# --- utils/unpack-skrouterd
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """The files of an image whose skrouterd prints its arguments, with this machine's loader and C library."""
+    loader = next((path for place in ("/lib64", "/lib") for path in Path(place).glob("ld-linux-*.so.*")), None)
+    if loader is None:
+        pytest.skip("no glibc here")
+    echo = shutil.which("echo")
+    assert echo is not None
+    root = tmp_path / "image"
+    library = call(loader, "--list", echo).stdout.split(" => ")[1].split()[0]
+    for source, target in (
+        (loader, f"lib64/{loader.name}"),
+        (library, "usr/lib64/libc.so.6"),
+        (echo, "usr/sbin/skrouterd"),
+    ):
+        (root / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, root / target)
+    write_program(root / "usr/bin/skstat", "import os, sys\nprint(os.environ['PYTHONPATH'], *sys.argv[1:])\n")
+    (root / "usr/lib/skupper-router/python").mkdir(parents=True)
+    for name in ("os.py", "test/large.py", "lib-dynload/_broken.so"):
+        write_program(root / "usr/lib64/python3.9" / name, "")
+    return root
+
+
+def test_skrouterd_comes_out_of_its_image_with_all_that_it_needs(checkout: Path, image: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        answer = call(checkout / "utils/unpack-skrouterd", image, tmp_path / "mine")
+        assert answer.returncode == 0, answer.stdout
+    python = f"{tmp_path}/mine/lib/skupper-router/python"
+    assert answer.stdout == f"skrouterd -I {python} --version: in {tmp_path}/mine\n"
+    shutil.rmtree(image)
+    assert call(tmp_path / "mine/bin/skrouterd", "-c", "a  b").stdout == f"-I {python} -c a  b\n"
+    assert call(tmp_path / "mine/bin/skstat", "-n").stdout == f"{python} -n\n"
+    kept = {path.name for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    assert {"ld.so", "libc.so.6", "os.py"} <= kept
+    assert not {"large.py", "_broken.so"} & kept
+
+
+def test_an_image_that_lacks_a_library_is_refused(checkout: Path, image: Path, tmp_path: Path) -> None:
+    (image / "usr/lib64/libc.so.6").unlink()
+    answer = call(checkout / "utils/unpack-skrouterd", image, tmp_path / "mine")
+    assert answer.returncode == 1
+    assert f"skrouterd in {image} does not run" in answer.stdout
+    assert not (tmp_path / "mine/bin/skrouterd").exists()
+
+
+def test_an_image_without_skrouterd_gives_nothing(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "image").mkdir()
+    answer = call(checkout / "utils/unpack-skrouterd", tmp_path / "image", tmp_path / "mine")
+    assert answer.returncode == 0
+    assert "the embedded router does its work" in answer.stdout
+    assert list((tmp_path / "mine/bin").iterdir()) == []
+
+
+def test_a_directory_of_something_else_is_left_alone(checkout: Path, image: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "mine/lib/precious"
+    write_program(precious, "")
+    answer = call(checkout / "utils/unpack-skrouterd", image, tmp_path / "mine")
+    assert answer.returncode == 1
+    assert "holds something else" in answer.stdout
+    assert [path for path in (tmp_path / "mine").rglob("*") if path.is_file()] == [precious]
+
+
+@pytest.mark.parametrize("words", ["", "/no/such/image mine", "/usr", "/usr mine more"])
+def test_unpacking_is_called_with_two_places(checkout: Path, words: str) -> None:
+    assert call(checkout / "utils/unpack-skrouterd", *words.split()).returncode == 2

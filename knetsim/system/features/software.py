@@ -31,6 +31,7 @@ _MODULES = (
     Module("mininet", "mininet", "no hosts, no switches, no prompt"),
     Module("nftables", "python3-nftables", "no nft rules"),
     Module("etcd3", "python3-etcd3", "no way to etcd, thus no objects"),
+    Module("proton", "python3-qpid-proton", "clusters cannot be linked: no embedded Skupper router", "optional"),
 )
 
 
