@@ -73,8 +73,6 @@ class Places:
     plugins: Sequence[Path]
 
 
-
-
 def _package(package: str) -> str:
     return f"sudo apt-get install {package}"
 
