@@ -221,10 +221,12 @@ class _Planner:
         certificates = self._use(link)
         if certificates is None:
             return None
+        first = next((each.name for each in self._links if (each.host, each.port) == target), "")
         self._links.append(NeighbourLink(name_of(link), *target, cost=cost, certificates=certificates))
         self._plan.routing[identify(link)] = (name_of(link),)
         self._plan.links.append(link)
-        return self._note(link)
+        # routers take the connection that came last, whatever it costs
+        return self._note(link, f"Link {first} leads to the same router, and only one of them carries" if first else "")
 
     def _find_target(self, spec: Mapping[str, Any]) -> tuple[str, int] | str:
         """Address and port of a Link, or what is wrong with them."""
