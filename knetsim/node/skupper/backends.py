@@ -10,7 +10,6 @@ from knetsim.dataplane.skupper import ServedService
 from knetsim.node.skupper.objects import (
     ERROR,
     Fault,
-    SiteObjects,
     SitePlace,
     find_host,
     read_address,
@@ -29,27 +28,27 @@ class Backends(NamedTuple):
     pods: tuple[Mapping[str, str], ...] = ()
 
 
-def find_backends(connector: Object, objects: SiteObjects, place: SitePlace) -> Backends | Fault:
-    """Who serves a Connector; or why nobody does."""
+def find_backends(
+    connector: Object, pods: Iterable[Object], services: Mapping[str, Object], place: SitePlace
+) -> Backends | Fault:
+    """Who serves a Connector, `pods` being those of its namespace; or why nobody does."""
     spec = spec_of(connector)
     if spec.get("selector"):
-        return _select(connector, objects.pods)
+        return _select(connector, pods)
     if spec.get("host"):
-        return _find_host(connector, objects, place)
+        return _find_host(connector, services, place)
     return Fault(ERROR, "either selector or host is needed")
 
 
 def _select(connector: Object, pods: Iterable[Object]) -> Backends | Fault:
-    spec, namespace = spec_of(connector), namespace_of(connector)
+    spec = spec_of(connector)
     try:
         selector = read_selector(spec["selector"])
     except ValueError as error:
         return Fault(ERROR, f"selector '{spec['selector']}': {error}")
-    matching = [
-        pod for pod in pods if namespace_of(pod) == namespace and selector.matches(pod["metadata"].get("labels") or {})
-    ]
+    matching = [pod for pod in pods if selector.matches(pod["metadata"].get("labels") or {})]
     if not matching:
-        return Fault(ERROR, f"no pod of {namespace} matches '{spec['selector']}'")
+        return Fault(ERROR, f"no pod of {namespace_of(connector)} matches '{spec['selector']}'")
     chosen = sorted((pod for pod in matching if _serves(pod, spec)), key=name_of)
     if not chosen:
         count = "the only pod" if len(matching) == 1 else f"none of the {len(matching)} pods"
@@ -72,10 +71,10 @@ def _serves(pod: Object, spec: Mapping[str, Any]) -> bool:
     return bool(spec.get("includeNotReadyPods")) or has_condition(pod, "Ready")
 
 
-def _find_host(connector: Object, objects: SiteObjects, place: SitePlace) -> Backends | Fault:
+def _find_host(connector: Object, services: Mapping[str, Object], place: SitePlace) -> Backends | Fault:
     """An address, a Service of the cluster, a host of the simulation: in this order."""
     host = spec_of(connector)["host"]
-    if read_address(host) is None and (service := find_service(host, namespace_of(connector), objects.services)):
+    if read_address(host) is None and (service := find_service(host, namespace_of(connector), services)):
         return _use_service(connector, service)
     address = find_host(host, place)
     if not address:

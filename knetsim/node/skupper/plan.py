@@ -123,6 +123,9 @@ class _Planner:
         self._ports.claim("127.0.0.1", _MANAGEMENT_PORT, "the router's management")
         if _HEALTH_PORT is not None:
             self._ports.claim(_ANY, _HEALTH_PORT, "the router's health check")
+        self._pods = [pod for pod in objects.pods if namespace_of(pod) == namespace_of(site)]
+        #: ClusterIPs and ports of Listeners' Services → ports of the router
+        self._own_addresses: dict[tuple[str, int], int] = {}
         self._certificates: dict[str, Certificates] = {}
         self._doors: list[NeighbourPort] = []
         self._links: list[NeighbourLink] = []
@@ -262,6 +265,7 @@ class _Planner:
             self._offer(listener, offers.offer_named(listener))
         self._plan.listeners = sort_by_age(self._plan.listeners)
         self._plan.objects = offers.build_objects()
+        self._own_addresses = self._find_own_addresses()
 
     def _offer(self, listener: Object, offered: OfferedService | Fault) -> None:
         if isinstance(offered, Fault):
@@ -276,7 +280,7 @@ class _Planner:
     def _add_connector(self, connector: Object) -> None:
         if not self._can_carry(connector):
             return
-        found = find_backends(connector, self._objects, self._place)
+        found = find_backends(connector, self._pods, self._objects.services, self._place)
         if isinstance(found, Fault):
             self._plan.faults[identify(connector)] = found
             return
@@ -303,18 +307,16 @@ class _Planner:
 
     def _find_loop(self, served: Sequence[ServedService]) -> str:
         """The Listener of the same routing key at which a Connector's connections would arrive."""
-        services = self._find_own_addresses()
         for each in served:
             for offered in self._offered:
                 if offered.routing_key != each.routing_key:
                     continue
                 here = each.host in (self._place.address, "127.0.0.1") and each.port == offered.port
-                if here or services.get((each.host, each.port)) == offered.port:
+                if here or self._own_addresses.get((each.host, each.port)) == offered.port:
                     return offered.name
         return ""
 
     def _find_own_addresses(self) -> dict[tuple[str, int], int]:
-        """ClusterIPs and ports of Listeners' Services → ports of the router."""
         found = {}
         for each in self._plan.objects:
             service = self._objects.services.get(key_of(each)) if each["kind"] == "Service" else None
