@@ -20,6 +20,7 @@ from pathlib import Path
 
 from knetsim.bench.path import PORT, Ends, is_listening
 from knetsim.dataplane.skupper import (
+    Certificates,
     NeighbourLink,
     NeighbourPort,
     OfferedService,
@@ -27,6 +28,7 @@ from knetsim.dataplane.skupper import (
     ServedService,
     build_router_config,
 )
+from knetsim.dataplane.skupper.certificates import AUTHORITY, CERTIFICATE, KEY, build_authority, issue
 from knetsim.errors import KnetsimError
 from knetsim.system import netns
 from knetsim.system.daemon import DaemonSpec, Supervisor
@@ -42,18 +44,20 @@ ANSWERING = 5300
 PORT_WEST, ANSWERING_WEST = 7001, 7002
 _DEADLINE, _PATIENCE = 60.0, 0.5
 _LINK = "eth0"
+_PROFILE = "tls"
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a pair is made of: the routers' programs, west's first; None for the direct path."""
+    """What a pair is made of: the routers' programs, west's first, or None for the direct path; TLS between them."""
 
     programs: tuple[str, str] | None
+    tls: bool = False
 
     @property
     def name(self) -> str:
-        """`embedded`, `embedded-skrouterd`, `direct`."""
-        return "-".join(dict.fromkeys(self.programs)) if self.programs else "direct"
+        """`embedded`, `embedded-skrouterd`, `skrouterd-tls`, `direct`."""
+        return "-".join([*dict.fromkeys(self.programs or ("direct",)), *(["tls"] if self.tls else [])])
 
 
 class RouterPair:
@@ -145,20 +149,45 @@ class RouterPair:
     def _plans(self) -> list[RouterPlan]:
         """West dials; east serves."""
         ports = {"measured": (PORT_WEST, PORT), "answering": (ANSWERING_WEST, ANSWERING)}
+        profiles = self._write_certificates() if self.kind.tls else {}
         west = RouterPlan(
             "west",
-            links=(NeighbourLink("to-east", EAST),),
+            links=(NeighbourLink("to-east", EAST, certificates=_PROFILE if self.kind.tls else ""),),
             offered=tuple(OfferedService(name, name, port, WEST) for name, (port, _) in ports.items()),
         )
         east = RouterPlan(
             "east",
-            ports=(NeighbourPort("neighbours", host=EAST),),
+            ports=(NeighbourPort("neighbours", host=EAST, certificates=_PROFILE if self.kind.tls else ""),),
             served=tuple(ServedService(name, name, EAST, port) for name, (_, port) in ports.items()),
         )
         return [
-            replace(plan, health_port=None, log_file=str(self._directory / f"{plan.router}.log"))
+            replace(
+                plan,
+                health_port=None,
+                log_file=str(self._directory / f"{plan.router}.log"),
+                certificates=profiles.get(plan.router, ()),
+            )
             for plan in (west, east)
         ]
+
+    def _write_certificates(self) -> dict[str, tuple[Certificates, ...]]:
+        """By which each router knows the other, of an authority of this pair's own."""
+        authority = build_authority("bench")
+        issued = {
+            "west": issue(authority, "west", "client"),
+            "east": issue(authority, "east", "server", [EAST]),
+        }
+        for router, pieces in issued.items():
+            for piece, pem in pieces.items():
+                (self._directory / f"{router}-{piece}").write_bytes(pem)
+        return {
+            router: (
+                Certificates(
+                    _PROFILE, *(str(self._directory / f"{router}-{piece}") for piece in (AUTHORITY, CERTIFICATE, KEY))
+                ),
+            )
+            for router in issued
+        }
 
     def _wait_answer(self) -> None:
         def missing() -> str:

@@ -30,6 +30,7 @@ START, LOSS, RESTORED, IDLE, LOADED = "start", "loss", "restored", "idle", "load
 _DIRECT = Kind(None)
 _OURS, _THEIRS = Kind((EMBEDDED, EMBEDDED)), Kind((REAL, REAL))
 _MIXED = Kind((EMBEDDED, REAL))
+_OURS_TLS, _THEIRS_TLS = Kind((EMBEDDED, EMBEDDED), tls=True), Kind((REAL, REAL), tls=True)
 
 #: by measure and by kind of pair
 Taken = Mapping[str, Mapping[str, list[float]]]
@@ -91,7 +92,7 @@ def measure_skupper(plan: Plan, directory: Path, tell: Tell) -> list[Figure]:
 
 def find_kinds() -> list[Kind]:
     """The pairs that can be made on this machine, the direct path first."""
-    return [_DIRECT, _OURS, *([_THEIRS, _MIXED] if find_program(REAL) else [])]
+    return [_DIRECT, _OURS, _OURS_TLS, *([_THEIRS, _THEIRS_TLS, _MIXED] if find_program(REAL) else [])]
 
 
 # --- what it comes to; pure
@@ -119,12 +120,22 @@ def _build_measures(taken: Taken) -> Iterator[Figure]:
             alone,
             notes=(added,) if measure.unit == "µs" else (),
         )
-        if theirs is None:
-            continue
-        against = "two skrouterd between the same machines"
-        yield Figure(f"skupper-{name}-{REAL}", f"{words}, embedded", unit, ours, theirs, against, measure.target)
-        if mixed := samples.get(_MIXED.name):
+        against = f"two {REAL} between the same machines"
+        if theirs:
+            yield Figure(f"skupper-{name}-{REAL}", f"{words}, embedded", unit, ours, theirs, against, measure.target)
+        if theirs and (mixed := samples.get(_MIXED.name)):
             yield Figure(f"skupper-{name}-mixed", f"{words}, embedded and {REAL}", unit, mixed, theirs, against)
+        if encrypted := samples.get(_OURS_TLS.name):
+            theirs = samples.get(_THEIRS_TLS.name)
+            yield Figure(
+                f"skupper-{name}-tls",
+                f"{words}, with TLS between the routers",
+                unit,
+                encrypted,
+                theirs or ours,
+                f"{against}, with TLS" if theirs else "the same without TLS",
+                measure.target if theirs else None,
+            )
 
 
 def _build_memory(taken: Taken) -> Figure:

@@ -223,6 +223,13 @@ def test_routers_are_held_against_the_direct_path() -> None:
     assert judged == {"skupper-tcp-1": True, "skupper-memory": True}
 
 
+def test_tls_is_held_against_none_where_there_is_no_skrouterd() -> None:
+    taken = build_skupper(4.0, 160.0)
+    taken["tcp-1"]["embedded-tls"] = [1.0]
+    figure = _by_name(build_skupper_figures(taken))["skupper-tcp-1-tls"]
+    assert (figure.against, figure.ratio, figure.met) == ("the same without TLS", 0.25, None)
+
+
 def test_routers_that_are_too_slow_or_too_large_are_told() -> None:
     figures = build_skupper_figures(build_skupper(0.3, 160.0, memory=61.0))
     assert [figure.met for figure in figures if figure.target] == [False, False]
@@ -235,17 +242,20 @@ def test_routers_are_held_against_skrouterd_where_it_is() -> None:
         taken[name]["skrouterd"] = [value]
     for name in ("idle", "loaded", *CONVERGENCE):
         taken[name]["skrouterd"] = [40.0]
-    for name in ("tcp-1", "request"):
-        taken[name]["embedded-skrouterd"] = [theirs[name]]
+    for name, value in (("tcp-1", 2.0), ("request", 290.0)):
+        taken[name] |= {"embedded-skrouterd": [value], "embedded-tls": [value / 4], "skrouterd-tls": [value]}
     figures = _by_name(build_skupper_figures(taken))
     assert {name: figure.met for name, figure in figures.items() if figure.target} == {
         "skupper-tcp-1-skrouterd": True,
         "skupper-tcp-4-skrouterd": False,
+        "skupper-tcp-1-tls": False,
         "skupper-request-skrouterd": False,
+        "skupper-request-tls": True,
         "skupper-memory": True,
     }
     assert [name for name in figures if name.endswith("-mixed")] == ["skupper-tcp-1-mixed", "skupper-request-mixed"]
     assert figures["skupper-request-mixed"].ratio == 1.0
+    assert figures["skupper-tcp-1-tls"].ratio == 0.25
     assert figures["skupper-memory"].ratio == 0.75
     assert figures["skupper-restored"].ratio == 0.05
 

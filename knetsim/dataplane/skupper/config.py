@@ -108,14 +108,20 @@ def _build_entities(plan: RouterPlan) -> Iterator[Entity]:
     for link in plan.links:
         place = {"name": link.name, "role": "inter-router", "host": link.host, "port": str(link.port)}
         yield "connector", {**place, "cost": link.cost, **_use(link.certificates)}
-    yield "listener", {"name": "management", "role": "normal", "host": "127.0.0.1", "port": plan.management_port}
+    yield (
+        "listener",
+        {"name": f"@{plan.management_port}", "role": "normal", "host": "127.0.0.1", "port": plan.management_port},
+    )
     for port in plan.ports:
         here = {"name": port.name, "role": "inter-router", "host": port.host}
         strict = {"authenticatePeer": True, "requireSsl": True} if port.certificates else {}
         yield "listener", {**here, "port": port.port, "cost": port.cost, **_use(port.certificates), **strict}
     if plan.health_port is not None:
         pages = {"http": True, "httpRootDir": "disabled", "healthz": True, "metrics": True, "websockets": False}
-        yield "listener", {"name": "health", "role": "normal", "host": "", "port": plan.health_port, **pages}
+        yield (
+            "listener",
+            {"name": f"@{plan.health_port}", "role": "normal", "host": "", "port": plan.health_port, **pages},
+        )
     yield "address", {"prefix": "mc", "distribution": "multicast"}
     for served in plan.served:
         place = {"name": f"connector/{served.name}@{served.host}", "host": served.host, "port": str(served.port)}

@@ -169,8 +169,12 @@ class _Planner:
         """The certificates that an object names, "" for none; None with a fault when they cannot be used. `coming`:
         the controller is making them."""
         name = spec_of(obj).get("tlsCredentials") or ""
-        if not name or name in self._certificates:
-            return name
+        if not name:
+            return ""
+        # no name of an object: a router wants names that differ, and a Link is mostly called as its Secret
+        profile = f"tls/{name}"
+        if profile in self._certificates:
+            return profile
         found = read_certificates(self._objects.secrets, namespace_of(obj), name)
         if isinstance(found, Fault):
             if coming and f"{namespace_of(obj)}/{name}" not in self._objects.secrets:
@@ -179,9 +183,9 @@ class _Planner:
             self._plan.faults[identify(obj)] = found
             return None
         paths = {key: f"tls/{name}/{key}" for key in (AUTHORITY, CERTIFICATE, KEY)}
-        self._certificates[name] = Certificates(name, paths[AUTHORITY], paths[CERTIFICATE], paths[KEY])
+        self._certificates[profile] = Certificates(profile, paths[AUTHORITY], paths[CERTIFICATE], paths[KEY])
         self._plan.files.update({paths[key]: found[key] for key in paths})
-        return name
+        return profile
 
     # --- links between sites
 

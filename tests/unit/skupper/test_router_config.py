@@ -71,6 +71,10 @@ def test_two_listeners_of_one_port_are_a_matter_of_opening_it() -> None:
         ([["log", {"module": "DEFAULT", "enable": "loud"}]], "'loud'"),
         ([["listener", {"sslProfile": "p"}]], "there is no sslProfile 'p'"),
         ([["listener", {"name": "l"}], ["listener", {"name": "l"}]], "there are 2 of this name"),
+        (
+            [["sslProfile", {"name": "a"}], ["connector", {"name": "a", "role": "inter-router", "sslProfile": "a"}]],
+            "connector 'a': this is already the name of the sslProfile",
+        ),
         ([INTERIOR, INTERIOR], "there are 2, only one may be"),
         ([["router", {"id": "a b"}]], "has a blank in it"),
         (

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from knetsim.api.accept import accept_create
 from knetsim.api.objects import describe, key_of, kind_of, parse_time
+from knetsim.dataplane.skupper import build_router_config
 from knetsim.dataplane.skupper.certificates import find_fault
 from knetsim.errors import InputError, KnetsimError, NotFound, NotReady
 from knetsim.node.skupper.grants import (
@@ -111,7 +112,7 @@ def test_twice_is_once_and_the_router_has_its_port() -> None:
     assert plan.faults == {}
     assert plan.router is not None
     assert [(each.name, each.port, each.certificates) for each in plan.router.ports] == [
-        ("skupper-router-inter-router", 55671, "skupper-site-server")
+        ("skupper-router-inter-router", 55671, "tls/skupper-site-server")
     ]
 
 
@@ -223,7 +224,15 @@ def test_a_token_becomes_a_link_that_the_other_router_believes() -> None:
     plan = make_plan(here)
     assert plan.faults == {}
     (link,) = plan.router.links
-    assert (link.name, link.host, link.port, link.cost, link.certificates) == ("to-c0", "10.0.0.21", 55671, 3, "to-c0")
+    assert (link.name, link.host, link.port, link.cost, link.certificates) == (
+        "to-c0",
+        "10.0.0.21",
+        55671,
+        3,
+        "tls/to-c0",
+    )
+    # a router wants names that differ: the Link and its Secret have the same one
+    assert '"tls/to-c0"' in build_router_config(plan.router)
     authority = x509.load_pem_x509_certificate(read_secret(there.get("Secret default/skupper-site-ca"))["tls.crt"])
     client = x509.load_pem_x509_certificate(plan.files["tls/to-c0/tls.crt"])
     client.verify_directly_issued_by(authority)

@@ -183,11 +183,17 @@ class _Reader:
             self.problems.append(f"{where}: attribute 'cost': {attributes['cost']} is less than 1")
 
     def _check_names(self) -> None:
+        """skrouterd wants a name to be that of one entity, of whatever kind: also of an sslProfile or a connector."""
         for (entity, name), count in Counter((one.entity, one.name) for one in self.sections).items():
             if count > 1 and ENTITIES[entity].single:
                 self.problems.append(f"{entity}: there are {count}, only one may be")
             elif count > 1:
                 self.problems.append(f"{entity} '{name}': there are {count} of this name")
+        owners: dict[str, str] = {}
+        for section in self.sections:
+            owner = owners.setdefault(section.name, section.entity)
+            if owner != section.entity:
+                self.problems.append(f"{section.entity} '{section.name}': this is already the name of the {owner}")
 
 
 def _is_entity(item: Any) -> bool:
