@@ -532,7 +532,7 @@ def image(tmp_path: Path) -> Path:
     ):
         (root / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, root / target)
-    write_program(root / "usr/bin/skstat", "import os, sys\nprint(os.environ['PYTHONPATH'], *sys.argv[1:])\n")
+    write_program(root / "usr/bin/skstat", "import sys\nprint(sys.path[0], *sys.argv[1:])\n")
     (root / "usr/lib/skupper-router/python").mkdir(parents=True)
     for name in ("os.py", "test/large.py", "lib-dynload/_broken.so"):
         write_program(root / "usr/lib64/python3.9" / name, "")
