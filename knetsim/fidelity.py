@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from knetsim.status import ClusterState, Status
+from knetsim.status import Status
 
 Reality = Literal["real", "embedded", "simplified", "absent"]
 
@@ -28,6 +28,9 @@ class Part:
     differs: str
     where: str = ""  # which clusters or workers of a running simulation use it; empty for all
 
+
+#: parts that are there where a cluster has a site
+_SKUPPER_ROUTER, _SKUPPER = "Skupper router", "Skupper controller"
 
 _KUBERNETES = (
     "kube-apiserver, kube-controller-manager and kube-scheduler, unmodified, one of each and without leader election; "
@@ -82,6 +85,21 @@ _INGRESS = (
     "its annotations, no Lua, no admission webhook"
 )
 
+_SKROUTERD = (
+    "one interior router a cluster, in its worker's network namespace; its configuration and certificates come from "
+    "knetsim's controller"
+)
+_ROUTER = (
+    "skrouterd's protocol between routers, its configuration, its management and its choice of backends, so both form "
+    "one network; Python, in one thread. No edge routers, no TLS at the ends of a service, no listener with several "
+    "routing keys, no policies, nothing for the network observer (VanFlow)"
+)
+_SITES = (
+    "skupper.io/v2alpha1 with its own words in statuses, one Site and one router a cluster where Skupper has one a "
+    "namespace; a listener's Service leads to a port of the router's worker. Tokens are redeemed within the engine, "
+    "without HTTPS; edge, ha, MultiKeyListener and types other than tcp are refused in the status"
+)
+
 PARTS: tuple[Part, ...] = (
     Part("packets", "Linux kernel", "real", "nothing: every byte crosses the kernel's own data path"),
     Part("underlay", "Linux bridges", "simplified", _UNDERLAY),
@@ -102,7 +120,9 @@ PARTS: tuple[Part, ...] = (
     Part("NetworkPolicy", "knetsim's", "embedded", _POLICY),
     Part("load balancer", "ARP", "embedded", _LOAD_BALANCER),
     Part("ingress", "nginx", "real", _INGRESS),
-    Part("Skupper", "", "absent", "not yet: clusters are not linked"),
+    Part(_SKUPPER_ROUTER, "skrouterd", "real", _SKROUTERD),
+    Part(_SKUPPER_ROUTER, "embedded", "embedded", _ROUTER),
+    Part(_SKUPPER, "knetsim's", "simplified", _SITES),
 )
 
 #: parts that are chosen for each worker, or for each cluster, and where a status says what was chosen
@@ -122,19 +142,22 @@ def resolve(status: Status | None = None) -> list[Part]:
     """Every part in every variant; with the status of a simulation, those that run in it, and where they do."""
     if status is None:
         return list(PARTS)
-    found = ((part, find_users(part, status["clusters"])) for part in PARTS)
+    found = ((part, find_users(part, status)) for part in PARTS)
     return [replace(part, where=_join(users)) for part, users in found if users is not None]
 
 
-def find_users(part: Part, clusters: Sequence[ClusterState]) -> list[str] | None:
+def find_users(part: Part, status: Status) -> list[str] | None:
     """The clusters, or the workers of those that are mixed, which use the variant; None when none does, [] for all.
 
     Only parts that can be chosen are looked for; the others are everywhere.
     """
+    if part.name in (_SKUPPER_ROUTER, _SKUPPER):
+        wanted = (site for site in status["sites"] if part.name == _SKUPPER or site["kind"] == part.variant)
+        return [site["cluster"] for site in wanted] or None
     if part.name not in _WORKER_KEYS and part.name not in _CLUSTER_KEYS:
         return []
     users: list[str] = []
-    for cluster in clusters:
+    for cluster in status["clusters"]:
         if part.name in _CLUSTER_KEYS:
             users += [cluster["name"]] if cluster[_CLUSTER_KEYS[part.name]] == part.variant else []
             continue

@@ -183,6 +183,17 @@ def test_a_mixed_cluster_names_its_workers(status: Any) -> None:
     assert parts["control plane", "kubernetes"] == "C0"
 
 
+def test_routers_of_skupper_are_told_where_they_run(status: Any) -> None:
+    site = status["sites"][0]
+    status["sites"] = [{**site, "cluster": "C0", "kind": "skrouterd"}, {**site, "cluster": "C1", "kind": "embedded"}]
+    parts = {(part.name, part.variant): part.where for part in fidelity.resolve(status)}
+    assert parts["Skupper router", "skrouterd"] == "C0"
+    assert parts["Skupper router", "embedded"] == "C1"
+    assert parts["Skupper controller", "knetsim's"] == "C0, C1"
+    status["sites"] = []
+    assert not [part for part in fidelity.resolve(status) if part.name.startswith("Skupper")]
+
+
 def test_what_nobody_uses_is_left_out(status: Any) -> None:
     for worker in status["clusters"][0]["workers"]:
         worker.update(agent="embedded", cni="native")

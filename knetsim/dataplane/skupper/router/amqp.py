@@ -153,7 +153,8 @@ class AmqpConnection:
         connection.container = terms.container
         connection.hostname = terms.hostname or None
         if terms.capabilities:
-            # skrouterd reads an array and no list
+            # skrouterd looks for what a neighbour can do in an array, even of one, and in no list: a neighbour that
+            # does not offer `qd.streaming-links` so gets streams in transit one behind the other on a shared link
             capabilities = Array(UNDESCRIBED, Data.SYMBOL, *map(symbol, terms.capabilities))
             connection.offered_capabilities = connection.desired_capabilities = capabilities
         if terms.properties:
