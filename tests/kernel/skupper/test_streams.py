@@ -123,23 +123,6 @@ def start_pair(routers: RouterNet, pair: tuple[str, str], backend_port: int) -> 
     return first, second
 
 
-def test_connections_one_after_the_other_cost_no_memory(routers: RouterNet) -> None:
-    first, second = start_pair(routers, ("embedded", "embedded"), routers.backend(echo).port)
-
-    def connect(times: int) -> None:
-        for _ in range(times):
-            client = routers.connect(PORT)
-            client.sendall(b"hello")
-            client.shutdown(socket.SHUT_WR)
-            assert read_all(client) == b"hello"
-            client.close()
-
-    connect(100)
-    before = first.memory, second.memory
-    connect(400)
-    assert max(first.memory - before[0], second.memory - before[1]) < 4 << 20
-
-
 def test_the_port_is_closed_while_nobody_serves(routers: RouterNet, pair: tuple[str, str]) -> None:
     _, second = start_pair(routers, pair, routers.backend(say("one")).port)
     second.kill()

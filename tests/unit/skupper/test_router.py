@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import struct
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from knetsim.dataplane.skupper.router.amqp import AmqpConnection
 from knetsim.dataplane.skupper.router.config import build_config, check_section
 from knetsim.dataplane.skupper.router.errors import RequestError, RouterError
 from knetsim.dataplane.skupper.router.inventory import kinds, read_rows
@@ -348,6 +350,30 @@ def test_a_triangle_takes_the_cheap_way_and_the_dear_one_when_it_is_gone(routers
     routers.run(lambda: first.core.topology.routes.costs == {"B": 1, "C": 5})
     assert routers.ask(port, b"dear") == b"dear"
     assert middle.core.addresses["Mweb"].transit == 1
+
+
+def test_a_link_that_comes_and_goes_leaves_nothing_and_loses_nothing(routers: Routers, backend: Echo) -> None:
+    """It is back before what came by it is forgotten: who serves what must not be forgotten by halves."""
+    line = Line(routers, backend.port)
+    link = line.last.config.of("connector")[0]
+
+    def is_known() -> bool:
+        entry = line.middle.core.addresses.get("Mweb")
+        return entry is not None and bool(entry.places.places) and is_up(line.first)
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            line.last.remove(link)
+            routers.run(lambda: "C" not in line.middle.core.topology.routes.next_hops)
+            line.last.add(link)
+            routers.run(is_known)
+            assert routers.ask(line.port, b"still there") == b"still there"
+        # nothing keeps a connection that is over, and with it proton's memory, until the collector's own next turn
+        routers.run(lambda: not any(isinstance(one, AmqpConnection) and not one.is_open for one in gc.get_objects()))
+    finally:
+        gc.enable()
 
 
 # --- management -------------------------------------------------------------------------------------------------------

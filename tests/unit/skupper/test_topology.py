@@ -204,7 +204,7 @@ def test_of_two_links_to_a_neighbour_the_first_is_used_until_it_is_silent() -> N
 def test_a_namesake_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
     router = Topology("A", 7, Ages(), 1000.0)
     logging.getLogger("ROUTER_HELLO").propagate = True
-    # a twin that started in the same second has the same instance
+    # this one by a link to itself, and a twin
     for instance in (7, 7, 8):
         router.receive(Hello("A", instance), "link", 1, 1000.0)
     assert caplog.text.count("the name of this router") == 1

@@ -137,8 +137,10 @@ class AmqpConnection:
         self._stream.close()
         self._out.clear()
         self.stalled.clear()
-        if self._conversation is not None:
-            self._conversation.closed(self.why)
+        # they know each other, and the garbage collector, which sees nothing of proton's memory, may come late
+        conversation, self._conversation = self._conversation, None
+        if conversation is not None:
+            conversation.closed(self.why)
 
     def tick(self) -> None:
         """To be called every second: a silent peer is given up, and told that this side lives."""

@@ -10,6 +10,7 @@ import itertools
 import logging
 import random
 import socket
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -128,9 +129,13 @@ class Listener:
 
 
 def _limit_handshake(connection: AmqpConnection, seconds: float) -> None:
+    # one that is over until then is not to be kept for this
+    reference = weakref.ref(connection)
+
     def give_up() -> None:
-        if connection.opened_at is None:
-            connection.drop("the peer has not said who it is")
+        late = reference()
+        if late is not None and late.opened_at is None:
+            late.drop("the peer has not said who it is")
 
     connection.loop.after(seconds, give_up)
 

@@ -246,13 +246,18 @@ class RouterCore:
         self._set_places(entry)
         for changed in list(self.watchers.get(key, ())):
             changed()
-        if not entry.places.places and not entry.consumers and not entry.watchers:
+        if self._is_idle(entry):
             self.loop.soon(lambda: self._forget(key))
 
     def _forget(self, key: str) -> None:
         entry = self.addresses.get(key)
-        if entry is not None and not entry.places.places and not entry.consumers and not entry.watchers:
+        if entry is not None and self._is_idle(entry):
             del self.addresses[key]
+
+    def _is_idle(self, entry: Address) -> bool:
+        """Whether nobody serves it, not even a router to which there is no way at the moment."""
+        used = entry.places.places or entry.consumers or entry.watchers
+        return not used and not any(self.mobile.servers(entry.key))
 
     def _set_places(self, entry: Address) -> None:
         costs = self.topology.routes.costs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,8 @@ from knetsim.dataplane.skupper.router.topology import Ages, Topology
 
 _LOG = logging.getLogger("ROUTER")
 VERSION = "0.1.0"
+#: seconds, so that many connections that end together cost one look at all objects (10 ms)
+_COLLECT_AFTER = 1.0
 
 Part = Listener | Connector | TcpListener | TcpConnector | HttpListener
 
@@ -47,10 +50,12 @@ class Router:
         #: entity and name → what does it
         self.parts: dict[tuple[str, str], Part] = {}
         self.conversations: dict[int, Peer | Client] = {}
-        topology = Topology(self.name, int(clock()), _read_ages(attributes), loop.now())
+        # others only ask whether it is the same: a router that is killed and started within a second is another one too
+        topology = Topology(self.name, int(clock() * 1000), _read_ages(attributes), loop.now())
         self.core = RouterCore(loop, topology, _read_distributions(config))
         self.management = Management(self)
         self._numbers = 0
+        self._collecting = False
 
     def start(self) -> None:
         """Listen and dial. RouterError when a port is taken."""
@@ -110,6 +115,7 @@ class Router:
 
         def over(why: str) -> None:
             self.conversations.pop(number, None)
+            self._collect_soon()
             _LOG.info("connection %s with %s has ended: %s", number, connection.peer_address, why)
             ended(why)
 
@@ -120,6 +126,17 @@ class Router:
             conversation = Client(connection, number, self.core, over)
         self.conversations[number] = conversation
         return conversation
+
+    def _collect_soon(self) -> None:
+        """Have the memory of ended connections freed: the garbage collector sees nothing of proton's, a connection's
+        streams may still hold it in a circle, and links that come and go would cost megabytes before its next turn."""
+        if not self._collecting:
+            self._collecting = True
+            self.loop.after(_COLLECT_AFTER, self._collect)
+
+    def _collect(self) -> None:
+        self._collecting = False
+        gc.collect()
 
     def _tick(self) -> None:
         for conversation in list(self.conversations.values()):

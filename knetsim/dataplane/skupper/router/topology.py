@@ -69,7 +69,7 @@ class Topology:
     """`receive`, `lose` and `tick` change it; what it wants to send is in `outbox`, what it found in `routes`."""
 
     def __init__(self, router: str, instance: int, ages: Ages, now: float) -> None:
-        """`instance`: when this router started, in seconds since 1970. `now`: seconds of any clock that never jumps."""
+        """`instance`: another one in every run of the router. `now`: seconds of any clock that never jumps."""
         self.router, self.instance, self.ages = router, instance, ages
         self.nodes: dict[str, Node] = {}
         self.routes = Routes()
@@ -160,8 +160,7 @@ class Topology:
     # --- neighbours ---------------------------------------------------------------------------------------------------
 
     def _hear_oneself(self, message: Control) -> None:
-        # nobody passes a HELLO on: it is a twin's, or a link of this router to itself; both may have started in the
-        # same second, so the instances tell nothing
+        # nobody passes a HELLO on: it is a twin's, or came by a link of this router to itself
         if isinstance(message, Hello) and not self._duplicate:
             self._duplicate = True
             _HELLO_LOG.critical("a neighbour has the name of this router: %s", self.router)
