@@ -133,7 +133,13 @@ class SkupperSite:
         self._snapshot: Snapshot | None = None
         self._error = ""
         self._applied: _Applied | None = None
+        #: something has changed since the last plan was made; between changes only the router is asked
+        self._changed = threading.Event()
+        self._planned: tuple[SiteObjects, SitePlan] | None = None
         self._redeeming = threading.Lock()
+        #: what tokens were worth, by their uids: each is redeemed once, whatever becomes of writing the Link
+        self._redeemed: dict[str, Redeemed] = {}
+        self._pause = _START_SECONDS
 
     # --- the add-on
 
@@ -215,6 +221,7 @@ class SkupperSite:
     # --- changes
 
     def _look(self) -> None:
+        self._changed.set()
         self._loop.add(_SITE)
 
     def _service_changed(self, key: str, before: Object | None, after: Object | None) -> None:
@@ -230,10 +237,7 @@ class SkupperSite:
             return _START_SECONDS
         if self._followed.is_empty() and self._snapshot is None:
             return None
-        objects = self._collect()
-        self._provide(objects)
-        plan = plan_site(objects, self._parts.place)
-        self._put(plan.objects)
+        objects, plan = self._plan()
         state, error = self._serve(plan)
         self._parts.network.publish(self._parts.cluster, build_view(plan, state))
         others = self._parts.network.others(self._parts.cluster)
@@ -245,7 +249,22 @@ class SkupperSite:
         waiting = self._redeem_tokens(objects, plan)
         if plan.router is None:
             return LOOK_SECONDS if waiting else None
-        return LOOK_SECONDS if state is not None else _START_SECONDS
+        # one that is starting answers soon; one that cannot run is asked less and less often
+        self._pause = min(self._pause * 1.5, LOOK_SECONDS) if state is None else _START_SECONDS
+        return LOOK_SECONDS if state is not None else self._pause
+
+    def _plan(self) -> tuple[SiteObjects, SitePlan]:
+        """What there is and what shall be; what shall be is written as far as it is objects."""
+        if self._planned is not None and not self._changed.is_set():
+            return self._planned
+        self._changed.clear()
+        self._planned = None  # should something fail, it is done again
+        objects = self._collect()
+        self._provide(objects)
+        plan = plan_site(objects, self._parts.place)
+        self._put(plan.objects)
+        self._planned = objects, plan
+        return self._planned
 
     def _collect(self) -> SiteObjects:
         kinds, secrets = self._followed.kinds, self._followed.follow_secrets(self._look)
@@ -331,17 +350,24 @@ class SkupperSite:
         """Turn tokens into Links; whether there are some left that may yet be worth something."""
         left = False
         for token in find_open_tokens(objects, plan):
-            error, spec, subject = "", token["spec"], uid_of(plan.site or {})
-            try:
-                redeemed = self._parts.network.redeem(spec["url"], spec["code"], subject)
-                for obj in build_redeemed(token, redeemed, plan):
-                    self._write(None, obj)
-            except KnetsimError as refusal:
-                error, left = str(refusal), True
+            error = self._redeem_token(token, plan)
+            left = left or bool(error)
             status = build_token_status(token, error, time.time())
             if status != token.get("status"):
                 self._write_status(token, status)
         return left
+
+    def _redeem_token(self, token: Object, plan: SitePlan) -> str:
+        """Turn a token into a Link; why that cannot be, or empty."""
+        spec, uid = token["spec"], uid_of(token)
+        if uid not in self._redeemed:
+            try:
+                self._redeemed[uid] = self._parts.network.redeem(spec["url"], spec["code"], uid_of(plan.site or {}))
+            except KnetsimError as refusal:
+                return f"{refusal}; {refusal.hint}" if refusal.hint else str(refusal)
+        for obj in build_redeemed(token, self._redeemed[uid], plan):
+            self._write(None, obj)
+        return ""
 
     def _failed(self, key: str, error: Exception, pause: float) -> None:
         with self._progress:
