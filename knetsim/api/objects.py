@@ -127,6 +127,9 @@ def kind_of(obj: Mapping[str, Any]) -> Kind:
     name, version = obj.get("kind"), obj.get("apiVersion")
     if not isinstance(name, str) or not name:
         raise ObjectError("an object needs a kind", hint=names.did_you_mean("", KINDS), field="kind")
+    if version == _SKUPPER and name not in KINDS:
+        known = [kind.name for kind in KINDS.values() if kind.custom]
+        raise ObjectError(f"knetsim's Skupper has no kind {name}", hint=f"known: {', '.join(known)}", field="kind")
     kind = kind_named(name)
     if version != kind.api_version:
         why = f"it is {version!r}" if version else "it is missing"
