@@ -210,8 +210,12 @@ def test_links_that_come_and_go(
     third = routers.start("C", pair[1], *ways, tcp_connector(routers.backend(echo).port, "shaky"))
     for port in (PORT, SHAKY):
         routers.wait_open(port)
-    asked, told = client_of(first), client_of(third)
-    wait_cost(asked, 1)
+    asked, other, told = (client_of(router) for router in (first, middle, third))
+    wait_cost(asked, "C", 1)
+    # whoever dials first may have the only way at first: the steady clients are not to go by C, nor to come back by it
+    wait_cost(asked, "B", 1)
+    wait_cost(other, "A", 1)
+    other.close()
     clients = [Steady(routers, PORT) for _ in range(5)]
     for client in clients:
         client.start()
@@ -219,7 +223,7 @@ def test_links_that_come_and_go(
     try:
         while time.monotonic() < end:
             times += 1
-            flap(routers, third, told, ways[0], by_death=times % 3 == 0, cost=lambda cost: wait_cost(asked, cost))
+            flap(routers, third, told, ways[0], by_death=times % 3 == 0, cost=lambda cost: wait_cost(asked, "C", cost))
             wait_all(clients)
     finally:
         for client in clients:
@@ -285,17 +289,17 @@ def ask(routers: RouterNet, port: int, number: int) -> str:
     return "" if said == words else f"{said!r}"
 
 
-def wait_cost(client: ManagementClient, cost: int) -> None:
-    """Until A's way to C costs this."""
+def wait_cost(client: ManagementClient, router: str, cost: int) -> None:
+    """Until the way to `router` costs this."""
 
     def missing() -> str:
         try:
-            node = read_state(client).nodes.get("C", NodeState("", 0))
+            node = read_state(client).nodes.get(router, NodeState("", 0))
         except NotReady as error:
             return str(error)
         return "" if node.cost == cost else str(node)
 
-    wait_until(f"a way that costs {cost}", missing, SECONDS)
+    wait_until(f"a way from {client.name} to {router} that costs {cost}", missing, SECONDS)
 
 
 def client_of(router: RouterProcess) -> ManagementClient:
