@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -236,6 +237,8 @@ def test_the_tools_of_skupper_work_on_the_worker(sites: Sites) -> None:
     assert lines_of(run_tool(sites.net.place, "skstat", "-l"), "router-control") == 2
     assert "C0-router" in run_tool(sites.net.place, "skstat", "-g")
     assert lines_of(run_tool(sites.net.place, "skmanage", "query", "--type", "listener"), '"name": "access"') == 1
+    for command in ("get-types", "get-attributes", "get-operations", "get-mgmt-nodes", "get-log", "get-schema"):
+        assert json.loads(run_tool(sites.net.place, "skmanage", command))
     # by one router, of another one
     there = run_tool(sites.net.place, "skstat", "-r", "C1-router", "-a")
     assert lines_of(there, "web", "balanced") == 1

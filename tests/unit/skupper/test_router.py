@@ -399,6 +399,18 @@ def test_queries(routers: Routers) -> None:
     assert "address" in query(router, "io.skupper.router.tcpListener", [])["attributeNames"]
 
 
+def test_the_schema_says_what_may_be_configured(routers: Routers) -> None:
+    status, schema = routers.start("A").management.answer({"operation": "GET-SCHEMA", **AGENT}, None)
+    assert (status, schema["prefix"]) == (200, "io.skupper.router")
+    kinds = schema["entityTypes"]
+    assert kinds["tcpConnector"]["operations"] == ["READ", "CREATE", "DELETE"]
+    assert kinds["tcpConnector"]["attributes"]["address"] == {"type": "text", "required": True}
+    role = kinds["listener"]["attributes"]["role"]
+    assert (role["default"], "inter-router" in role["type"]) == ("normal", True)
+    assert "router.config.address" in kinds
+    assert "vhost" not in kinds
+
+
 def test_every_kind_has_rows_that_name_themselves(routers: Routers) -> None:
     neighbours = free_port()
     first = routers.start("A", listener(neighbours), offered(free_port()), ["site", {"name": "west"}])

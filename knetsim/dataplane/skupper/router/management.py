@@ -12,7 +12,7 @@ from knetsim.dataplane.skupper.router.codec import Symbol
 from knetsim.dataplane.skupper.router.config import Section, check_section
 from knetsim.dataplane.skupper.router.errors import ConfigError, DecodeError, RequestError, RouterError
 from knetsim.dataplane.skupper.router.message import Annotations, Head, Properties, build_message, read_body
-from knetsim.dataplane.skupper.router.schema import ENTITIES, PREFIX
+from knetsim.dataplane.skupper.router.schema import ENTITIES, PREFIX, describe_entities
 from knetsim.dataplane.skupper.router.streams import ACCEPTED, REJECTED, Incoming
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _LOG = logging.getLogger("AGENT")
 _AGENT = "org.amqp.management"
 _WORDS = {200: "OK", 201: "Created", 204: "No Content"}
 #: what is the agent's own: operation → what it lists
-_LISTS = ("QUERY", "GET-TYPES", "GET-ATTRIBUTES", "GET-OPERATIONS", "GET-MGMT-NODES", "GET-LOG")
+_LISTS = ("QUERY", "GET-TYPES", "GET-ATTRIBUTES", "GET-OPERATIONS", "GET-MGMT-NODES", "GET-LOG", "GET-SCHEMA")
 
 Answer = tuple[int, Any]
 
@@ -87,6 +87,8 @@ class Management:
             return self._nodes()
         if operation == "GET-LOG":
             return self.router.recent_log(_number(application.get("limit"), 100))
+        if operation == "GET-SCHEMA":
+            return {"prefix": PREFIX.rstrip("."), "entityTypes": describe_entities()}
         kinds = self._kinds(application.get("entityType"))
         if operation == "QUERY":
             return self._query(kinds, application, body)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 PREFIX = "io.skupper.router."
 ROLES = ("normal", "inter-router", "route-container", "edge", "inter-edge", "inter-network")
@@ -244,3 +245,21 @@ ENTITIES: Mapping[str, Entity] = {
     "vhost": Entity(_NAME, unsupported="the embedded router has no policies"),
     "autoLink": Entity(_NAME, managed_as="router.config.autoLink", unsupported="the embedded router has no auto links"),
 }
+
+
+def describe_entities() -> dict[str, Any]:
+    """What may be configured, for whoever asks a router: name in management → attributes and operations."""
+    return {
+        entity.managed_as or name: {
+            "fullyQualifiedType": PREFIX + (entity.managed_as or name),
+            "operations": ["READ", *entity.operations],
+            "attributes": {key: _describe(attribute) for key, attribute in entity.attributes.items()},
+        }
+        for name, entity in ENTITIES.items()
+        if not entity.unsupported
+    }
+
+
+def _describe(attribute: Attribute) -> dict[str, Any]:
+    described: dict[str, Any] = {"type": list(attribute.choices) or attribute.kind, "required": attribute.required}
+    return described if attribute.default is None else described | {"default": attribute.default}
