@@ -69,7 +69,10 @@ def test_many_connections_at_once(linked: LinkedPair) -> None:
 
 
 def test_a_backend_that_refuses_ends_the_connection(linked: LinkedPair) -> None:
-    client = linked.connect("refuse")
+    try:
+        client = linked.connect("refuse")
+    except ConnectionResetError:
+        return  # it was quicker than the client
     # skrouterd makes an end of it, or a reset, as it comes
     assert read_end(client) in (("reset",) if linked.kinds[0] == "embedded" else ("reset", "end"))
     client.close()
