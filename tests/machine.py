@@ -8,6 +8,7 @@ import subprocess
 import uuid
 from pathlib import Path
 
+_RUN = "KNETSIM_TEST_RUN"
 _OURS = ("etcd", "flanneld", "knetsim", "nginx", "skrouterd", "kube-apiserver")
 
 
@@ -34,8 +35,13 @@ def new_simulation_name() -> str:
     return f"{_own_prefix()}{uuid.uuid4().hex[:8]}"
 
 
+def name_run() -> None:
+    """Have this process, and those that it starts, call what they make by one prefix: once, before all tests."""
+    os.environ[_RUN] = f"test-{os.getpid()}-"
+
+
 def _own_prefix() -> str:
-    return f"test-{os.getpid()}-"
+    return os.environ[_RUN]
 
 
 def explain_difference(before: dict[str, frozenset[str]], after: dict[str, frozenset[str]]) -> list[str]:
