@@ -22,6 +22,7 @@ A packet's way is the tuple `PATH` in knetsim/dataplane/__init__.py. They are pu
     where does it get its network?        knetsim/dataplane/pod
     who answers names of Services?        knetsim/cluster_dns.py, and knetsim/dataplane/dns
     where is VXLAN?                       knetsim/dataplane/overlay
+    how are clusters linked?              knetsim/node/skupper, and the routers: knetsim/dataplane/skupper
     where are daemons kept running?       knetsim/system/daemon.py
     where is all this measured?           knetsim/bench
     where do Kubernetes' own tests run?   knetsim/conformance

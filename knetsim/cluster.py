@@ -177,6 +177,10 @@ class Cluster(ClusterAssembly):
         """
         return start_skupper(self, self._addon(SkupperSite))
 
+    def wait_linked(self, timeout: float) -> None:
+        """Wait until what the cluster uses of others by Skupper can be reached; NotReady after `timeout` seconds."""
+        self._addon(SkupperSite).wait_linked(timeout)
+
     def router_worker(self) -> Worker:
         """The worker on which the cluster's Skupper router runs."""
         return self.get(self._parts.scenario.multicluster.site(self.name).worker)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from knetsim import names
 from knetsim.api.objects import Object
 from knetsim.errors import UsageError
-from knetsim.node.skupper.agent import SkupperSite, Snapshot
+from knetsim.node.skupper.agent import SkupperSite
+from knetsim.node.skupper.snapshot import Snapshot
 from knetsim.scenario.multicluster import API_VERSION, GRANT_PORT
 
 if TYPE_CHECKING:

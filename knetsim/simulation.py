@@ -24,7 +24,7 @@ from knetsim.control.kubernetes.kubeconfig import format_kubeconfig, join_kubeco
 from knetsim.control_choice import open_api_ports
 from knetsim.control_planes import KubernetesPlane, require_kubernetes
 from knetsim.dataplane.underlay import Underlay
-from knetsim.errors import NotFound, UsageError
+from knetsim.errors import NotFound, NotReady, UsageError
 from knetsim.node.etcd import install_etcdctl
 from knetsim.node.images import Images, find_user_tables, read_tables
 from knetsim.node.skupper.network import SkupperNetwork
@@ -44,6 +44,9 @@ from knetsim.system.low_descriptors import LOW_DESCRIPTORS
 from knetsim.system.netns import Namespaces
 from knetsim.system.rpc import Answer, RpcServer
 from knetsim.system.state import CONTROL_SOCKET, KUBECONFIG
+
+#: for sites to link: one whose neighbour is not there holds up nobody for longer
+LINKED_DEADLINE = 10.0
 
 T = TypeVar("T")
 
@@ -161,6 +164,7 @@ class Simulation:
         self._rpc = RpcServer(f"{names.INSIDE_STATE}/{CONTROL_SOCKET}", self._methods())
         self._in_parallel(lambda cluster: cluster.start(self._objects[cluster.name]))
         self._write_kubeconfig()
+        self._wait_linked()
         self.state = "ready"
 
     def _build_underlay(self) -> None:
@@ -170,6 +174,14 @@ class Simulation:
         for cluster in self.clusters:
             self.net.addLink(cluster.build(hosts_file), top)
         self.net.settle_addresses()
+
+    def _wait_linked(self) -> None:
+        """Have the clusters reach each other before anybody types; whoever has a link that leads nowhere may start all
+        the same, and is told so by the status."""
+        try:
+            self._in_parallel(lambda cluster: cluster.wait_linked(LINKED_DEADLINE))
+        except NotReady as error:
+            self.progress.failed("skupper", f"{error.what}: {error.why}")
 
     def _write_kubeconfig(self) -> None:
         """For `knetsim kubectl` on the host: the state directory is seen there too, and ends with the simulation."""

@@ -9,8 +9,9 @@ from knetsim.api.objects import Object, name_of, namespace_of
 from knetsim.assembly import ClusterAssembly
 from knetsim.dataplane.skupper import RouterState
 from knetsim.dataplane.skupper.state import AddressState, LinkState
-from knetsim.node.skupper.agent import SkupperSite, Snapshot
+from knetsim.node.skupper.agent import SkupperSite
 from knetsim.node.skupper.objects import identify, spec_of
+from knetsim.node.skupper.snapshot import Snapshot
 from knetsim.node.skupper.views import SiteView
 from knetsim.status import ReachedSiteState, SiteConnectorState, SiteLinkState, SiteListenerState, SiteState
 

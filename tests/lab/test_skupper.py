@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def require(kinds: tuple[str, ...]) -> None:
         pytest.skip("skrouterd is not installed")
 
 
-def build_scenario(kinds: tuple[str, str], directory: Any) -> str:
+def build_scenario(kinds: tuple[str, str], directory: Path) -> str:
     (directory / "pods/C0").mkdir(parents=True)
     (directory / "pods/C1").mkdir()
     servers = [
@@ -266,3 +267,20 @@ def test_a_link_that_is_deleted_takes_the_service_away(lab: Lab) -> None:
     wait_served(lab, "one", "two")
     wait_condition(lab, "C1", "Listener", "backend", "Matched", "True")
     wait_condition(lab, "C1", "Link", "again", "Ready", "True")
+
+
+def test_the_first_knetsims_calls(tmp_path: Path) -> None:
+    """`create_conf` and `start_skupper`, with its own list of services, typed at the prompt."""
+    document = yaml.safe_load(build_scenario(("embedded", "embedded"), tmp_path))
+    del document["spec"]["multicluster"]
+    with running(yaml.safe_dump(document), tmp_path) as lab:
+        refused = lab.py("create_conf(C0, [], [{'name': 'svc1'}])", check=False)
+        assert "needs 'cluster'" in refused
+        address = lab.py('C0.pod_ip("one")')
+        services = [{"name": "svc1", "cluster": "0", "host": address, "port": "8080", "lport": 1028}]
+        lab.py(f"create_conf(C0, svcs={services!r})")
+        lab.py(f"create_conf(C1, [C0], {services!r})")
+        assert lab.py("C0.start_skupper()") == "c0-C0w1"
+        assert lab.py("C1.start_skupper()") == "c1-C1w1"
+        wait_served(lab, "one", url=BY_PORT)
+        assert lab.py("C0.start_skupper()") == "c0-C0w1"  # twice is once

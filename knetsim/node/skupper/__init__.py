@@ -10,6 +10,8 @@ router a site, neither edge sites nor pairs; TCP only, without TLS between clien
     objects.py   how the objects are read            plan.py      objects → router, Services, what cannot be
     backends.py  Connector → who serves              services.py  Listener → Service, EndpointSlice, port of the worker
     statuses.py  plan and router's state → statuses  grants.py    certificates; AccessGrant, AccessToken → Link
+    agent.py     the controller, one a cluster       router.py    the router's files, daemon, changes while it runs
+    network.py   what sites know of each other       snapshot.py  what was found at the last look
 
 Commands: `kubectl get sites,links,listeners,connectors`, `knetsim link status`, `cat /tmp/knetsim/skupper/0.json`.
 """

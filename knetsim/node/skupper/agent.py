@@ -22,6 +22,7 @@ from knetsim.api.objects import Object, key_of, name_of, namespace_of, uid_of
 from knetsim.api.store import Store
 from knetsim.dataplane.skupper import RouterPlan, RouterState
 from knetsim.errors import AlreadyExists, Conflict, KnetsimError, NotFound, NotReady
+from knetsim.node.skupper.followed import LIST_DEADLINE, Followed
 from knetsim.node.skupper.grants import (
     Redeemed,
     build_provided,
@@ -36,10 +37,10 @@ from knetsim.node.skupper.network import SkupperNetwork
 from knetsim.node.skupper.objects import SiteObjects, SitePlace, is_ours
 from knetsim.node.skupper.plan import SitePlan, plan_site
 from knetsim.node.skupper.router import SiteRouter
+from knetsim.node.skupper.snapshot import Snapshot, find_missing
 from knetsim.node.skupper.statuses import build_statuses
-from knetsim.node.skupper.views import SiteView, build_view
+from knetsim.node.skupper.views import build_view
 
-LIST_DEADLINE = 60.0
 #: how often a running router is asked for its state, and one that is starting
 LOOK_SECONDS = 1.0
 _START_SECONDS = 0.1
@@ -47,7 +48,6 @@ _START_SECONDS = 0.1
 RESYNC_SECONDS = 30.0
 
 _SITE = "site"
-_KINDS = ("Site", "RouterAccess", "Link", "Listener", "Connector", "AccessGrant", "AccessToken")
 
 #: called with (the object, a reason, a message)
 Tell = Callable[[Object, str, str], None]
@@ -69,17 +69,6 @@ class SiteParts:
     tell: Tell = lambda obj, reason, message: None
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What was found at the last look, for the status of the simulation."""
-
-    plan: SitePlan
-    state: RouterState | None
-    others: Sequence[SiteView]
-    #: why the router does not answer, or is not as it shall be; empty when it is
-    error: str
-
-
 @dataclass(slots=True)
 class _Applied:
     """What the router was told, and when."""
@@ -89,45 +78,12 @@ class _Applied:
     moment: float
 
 
-class _Followed:
-    """The objects of Skupper, and, from the first of them on, Secrets."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.kinds = {kind: Informer(store, kind) for kind in _KINDS}
-        self.secrets: Informer | None = None
-
-    def start(self, changed: Callable[[], None]) -> None:
-        for informer in self.kinds.values():
-            informer.start()
-            informer.on_change(lambda key, before, after: changed())
-
-    @property
-    def synced(self) -> bool:
-        return all(informer.synced for informer in self.kinds.values())
-
-    def is_empty(self) -> bool:
-        return not any(map(len, self.kinds.values()))
-
-    def follow_secrets(self, changed: Callable[[], None]) -> Informer:
-        if self.secrets is None:
-            secrets = Informer(self._store, "Secret")
-            secrets.start()
-            secrets.wait_synced(LIST_DEADLINE)
-            secrets.on_change(lambda key, before, after: changed())
-            self.secrets = secrets
-        return self.secrets
-
-    def all(self) -> Iterable[Informer]:
-        return [*self.kinds.values(), *([self.secrets] if self.secrets is not None else [])]
-
-
 class SkupperSite:
     """The controller of one cluster; an add-on."""
 
     def __init__(self, parts: SiteParts) -> None:
         self._parts, self._store = parts, parts.store
-        self._followed = _Followed(parts.store)
+        self._followed = Followed(parts.store)
         self._loop = Loop(f"skupper {parts.cluster}", self._reconcile, self._failed, threads=1)
         self._progress = threading.Condition()
         self._snapshot: Snapshot | None = None
@@ -210,6 +166,11 @@ class SkupperSite:
                 if not self._progress.wait(max(0.0, end - time.monotonic())) and time.monotonic() >= end:
                     raise NotReady(what, self._parts.cluster, f"{missing}, after {timeout:g} s", "knetsim link status")
 
+    def wait_linked(self, timeout: float) -> None:
+        """Wait until the site's Links are up, and its Listeners open whose routing keys somebody serves; NotReady."""
+        if not self._followed.is_empty():
+            self.wait_for(find_missing, timeout, "Skupper links its sites")
+
     def redeem(self, grant: str, code: str, subject: str) -> Redeemed:
         """See network.Granting."""
         with self._redeeming:  # one at a time: redemptions are counted
@@ -241,17 +202,20 @@ class SkupperSite:
         state, error = self._serve(plan)
         self._parts.network.publish(self._parts.cluster, build_view(plan, state))
         others = self._parts.network.others(self._parts.cluster)
+        tokens = find_open_tokens(objects, plan)
+        found = Snapshot(plan, state, others, error, tuple(map(name_of, tokens)))
         with self._progress:
-            self._snapshot, self._error = Snapshot(plan, state, others, error), ""
+            self._snapshot, self._error = found, ""
             self._progress.notify_all()
         for obj, status in build_statuses(objects, plan, state, others, time.time(), error):
             self._write_status(obj, status)
-        waiting = self._redeem_tokens(objects, plan)
+        waiting = self._redeem_tokens(tokens, plan)
         if plan.router is None:
             return LOOK_SECONDS if waiting else None
-        # one that is starting answers soon; one that cannot run is asked less and less often
-        self._pause = min(self._pause * 1.5, LOOK_SECONDS) if state is None else _START_SECONDS
-        return LOOK_SECONDS if state is not None else self._pause
+        # what is on its way comes soon; what does not come is asked for less and less often
+        missing = find_missing(found)
+        self._pause = min(self._pause * 1.5, LOOK_SECONDS) if missing else _START_SECONDS
+        return self._pause if missing else LOOK_SECONDS
 
     def _plan(self) -> tuple[SiteObjects, SitePlan]:
         """What there is and what shall be; what shall be is written as far as it is objects."""
@@ -346,10 +310,10 @@ class SkupperSite:
         except (NotFound, Conflict):
             pass  # gone, or another of its name
 
-    def _redeem_tokens(self, objects: SiteObjects, plan: SitePlan) -> bool:
+    def _redeem_tokens(self, tokens: Iterable[Object], plan: SitePlan) -> bool:
         """Turn tokens into Links; whether there are some left that may yet be worth something."""
         left = False
-        for token in find_open_tokens(objects, plan):
+        for token in tokens:
             error = self._redeem_token(token, plan)
             left = left or bool(error)
             status = build_token_status(token, error, time.time())

@@ -76,11 +76,20 @@ class SkupperNetwork:
     def redeem(self, url: str, code: str, subject: str) -> Redeemed:
         """What the token `url` with `code` is worth to the site `subject`. NotFound when no cluster has that address;
         what the grant's controller says."""
-        place = urlsplit(url)
+        host, grant = _split(url)
         with self._lock:
-            member = self._members.get(self._addresses.get(place.hostname or "", ""))
+            member = self._members.get(self._addresses.get(host, ""))
             known = ", ".join(sorted(self._addresses))
         if member is None:
             hint = f"tokens are redeemed at the sites' workers: {known}"
-            raise NotFound(f"nobody redeems tokens at {place.hostname or url}", hint=hint)
-        return member.granting.redeem(place.path.strip("/"), code, subject)
+            raise NotFound(f"nobody redeems tokens at {host or url!r}", hint=hint)
+        return member.granting.redeem(grant, code, subject)
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Host and path of a URL; nothing of one that is none."""
+    try:
+        place = urlsplit(url)
+        return place.hostname or "", place.path.strip("/")
+    except ValueError:
+        return "", ""

@@ -1,0 +1,52 @@
+"""The first knetsim's list of services, as objects of Skupper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from knetsim.api.accept import accept_create
+from knetsim.api.objects import kind_of
+from knetsim.cluster_skupper import build_grant, build_service, build_site, build_token
+from knetsim.errors import UsageError
+
+SERVICE: dict[str, Any] = {"name": "svc1", "cluster": "0", "host": "11.10.0.2", "port": "80", "lport": 1028}
+
+
+@pytest.mark.parametrize("home", ["0", "C0", "c0"])
+def test_where_it_runs_it_is_served_and_elsewhere_it_is_listened_for(home: str) -> None:
+    served, used = (build_service(cluster, {**SERVICE, "cluster": home}) for cluster in ("C0", "C1"))
+    assert (served["kind"], served["spec"]["host"], served["spec"]["port"]) == ("Connector", "11.10.0.2", 80)
+    assert (used["kind"], used["spec"]["host"], used["spec"]["port"]) == ("Listener", "0.0.0.0", 1028)
+    assert served["spec"]["routingKey"] == used["spec"]["routingKey"] == "svc1"
+
+
+def test_what_is_built_is_accepted() -> None:
+    token = build_token("C1", "C0", "10.1.1.1", "code")
+    for obj in (
+        build_site("C0"),
+        build_service("C0", SERVICE),
+        build_service("C1", SERVICE),
+        build_grant("C1", "x"),
+        token,
+    ):
+        accept_create(kind_of(obj), obj, 0.0)
+    assert token["spec"]["url"] == "https://10.1.1.1:9090/default/from-c1"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"lprot": 1028}, "no 'lprot' (did you mean 'lport'?)"),
+        ({"host": ""}, "needs 'host'"),
+        ({"port": "http"}, "'port' is a port"),
+        ({"lport": 70000}, "'lport' is a port"),
+        ({"lport": 0}, "needs 'lport'"),
+    ],
+)
+def test_what_is_no_service(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        build_service("C0", {**SERVICE, **changed})
+    assert words in refused.value.what
+    assert "11.10.0.2" in refused.value.hint
