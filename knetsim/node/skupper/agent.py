@@ -49,9 +49,6 @@ RESYNC_SECONDS = 30.0
 
 _SITE = "site"
 
-#: called with (the object, a reason, a message)
-Tell = Callable[[Object, str, str], None]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteParts:
@@ -66,7 +63,6 @@ class SiteParts:
     router: SiteRouter
     network: SkupperNetwork
     repair: bool = True
-    tell: Tell = lambda obj, reason, message: None
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 
 from knetsim.api.informer import Informer
@@ -18,6 +19,7 @@ class Followed:
         self._store = store
         self.kinds = {kind: Informer(store, kind) for kind in _KINDS}
         self.secrets: Informer | None = None
+        self._lock = threading.Lock()
 
     def start(self, changed: Callable[[], None]) -> None:
         for informer in self.kinds.values():
@@ -32,13 +34,15 @@ class Followed:
         return not any(map(len, self.kinds.values()))
 
     def follow_secrets(self, changed: Callable[[], None]) -> Informer:
-        if self.secrets is None:
-            secrets = Informer(self._store, "Secret")
-            secrets.start()
-            secrets.wait_synced(LIST_DEADLINE)
-            secrets.on_change(lambda key, before, after: changed())
-            self.secrets = secrets
-        return self.secrets
+        """Begin to follow Secrets, or go on; from any thread, for tokens are redeemed by other clusters' threads."""
+        with self._lock:
+            if self.secrets is None:
+                secrets = Informer(self._store, "Secret")
+                secrets.start()
+                secrets.wait_synced(LIST_DEADLINE)
+                secrets.on_change(lambda key, before, after: changed())
+                self.secrets = secrets
+            return self.secrets
 
     def all(self) -> Iterable[Informer]:
         return [*self.kinds.values(), *([self.secrets] if self.secrets is not None else [])]
