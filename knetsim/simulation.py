@@ -179,7 +179,8 @@ class Simulation:
         """Have the clusters reach each other before anybody types; whoever has a link that leads nowhere may start all
         the same, and is told so by the status."""
         try:
-            self._in_parallel(lambda cluster: cluster.wait_linked(LINKED_DEADLINE))
+            for _ in ("links", "what comes over them, to those too who only answer"):
+                self._in_parallel(lambda cluster: cluster.wait_linked(LINKED_DEADLINE))
         except NotReady as error:
             self.progress.failed("skupper", f"{error.what}: {error.why}")
 

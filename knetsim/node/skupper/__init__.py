@@ -12,6 +12,7 @@ router a site, neither edge sites nor pairs; TCP only, without TLS between clien
     statuses.py  plan and router's state → statuses  grants.py    certificates; AccessGrant, AccessToken → Link
     agent.py     the controller, one a cluster       router.py    the router's files, daemon, changes while it runs
     network.py   what sites know of each other       snapshot.py  what was found at the last look
+    followed.py  its informers                       writer.py    the objects that it writes
 
 Commands: `kubectl get sites,links,listeners,connectors`, `knetsim link status`, `cat /tmp/knetsim/skupper/0.json`.
 """

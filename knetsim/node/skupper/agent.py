@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from knetsim.api.informer import Informer
 from knetsim.api.loop import Loop
 from knetsim.api.objects import Object, key_of, name_of, namespace_of, uid_of
 from knetsim.api.store import Store
 from knetsim.dataplane.skupper import RouterPlan, RouterState
-from knetsim.errors import AlreadyExists, Conflict, KnetsimError, NotFound, NotReady
+from knetsim.dataplane.skupper.router.errors import RouterError
+from knetsim.errors import InputError, KnetsimError, NotFound, NotReady, RouterRefusal
 from knetsim.node.skupper.followed import LIST_DEADLINE, Followed
 from knetsim.node.skupper.grants import (
     Redeemed,
+    build_grant_status,
     build_provided,
     build_redeemed,
     build_token_status,
@@ -34,12 +36,23 @@ from knetsim.node.skupper.grants import (
     redeem,
 )
 from knetsim.node.skupper.network import SkupperNetwork
-from knetsim.node.skupper.objects import SiteObjects, SitePlace, is_ours
+from knetsim.node.skupper.objects import (
+    ERROR,
+    GRANT,
+    Fault,
+    SiteObjects,
+    SitePlace,
+    identify,
+    is_ours,
+    spec_of,
+)
 from knetsim.node.skupper.plan import SitePlan, plan_site
 from knetsim.node.skupper.router import SiteRouter
+from knetsim.node.skupper.services import SLICE_SUFFIX
 from knetsim.node.skupper.snapshot import Snapshot, find_missing
 from knetsim.node.skupper.statuses import build_statuses
 from knetsim.node.skupper.views import build_view
+from knetsim.node.skupper.writer import ObjectWriter
 
 #: how often a running router is asked for its state, and one that is starting
 LOOK_SECONDS = 1.0
@@ -47,7 +60,7 @@ _START_SECONDS = 0.1
 #: after so many seconds what is in the router is compared with what shall be, although nothing has changed
 RESYNC_SECONDS = 30.0
 
-_SITE = "site"
+_SITE, _TOKENS = "site", "tokens"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +93,9 @@ class SkupperSite:
     def __init__(self, parts: SiteParts) -> None:
         self._parts, self._store = parts, parts.store
         self._followed = Followed(parts.store)
-        self._loop = Loop(f"skupper {parts.cluster}", self._reconcile, self._failed, threads=1)
+        # two threads: who redeems tokens waits for other clusters' stores, and the router is looked at meanwhile
+        self._loop = Loop(f"skupper {parts.cluster}", self._reconcile, self._failed, threads=2)
+        self._writer = ObjectWriter(parts.store, self._look_later)
         self._progress = threading.Condition()
         self._snapshot: Snapshot | None = None
         self._error = ""
@@ -91,6 +106,8 @@ class SkupperSite:
         self._redeeming = threading.Lock()
         #: what tokens were worth, by their uids: each is redeemed once, whatever becomes of writing the Link
         self._redeemed: dict[str, Redeemed] = {}
+        #: and of those that are worth nothing, for good
+        self._worthless: set[str] = set()
         self._pause = _START_SECONDS
 
     # --- the add-on
@@ -160,17 +177,27 @@ class SkupperSite:
                     if not missing:
                         return self._snapshot
                 if not self._progress.wait(max(0.0, end - time.monotonic())) and time.monotonic() >= end:
-                    raise NotReady(what, self._parts.cluster, f"{missing}, after {timeout:g} s", "knetsim link status")
+                    why = f"{self._error or missing}, after {timeout:g} s"
+                    raise NotReady(what, self._parts.cluster, why, "knetsim link status")
 
     def wait_linked(self, timeout: float) -> None:
         """Wait until the site's Links are up, and its Listeners open whose routing keys somebody serves; NotReady."""
-        if not self._followed.is_empty():
-            self.wait_for(find_missing, timeout, "Skupper links its sites")
+        if self._followed.is_empty():
+            return
+        now = time.monotonic()
+        self._look()
+        self.wait_for(
+            lambda found: find_missing(found) if found.moment >= now else "it was not looked at",
+            timeout,
+            "Skupper links its sites",
+        )
 
     def redeem(self, grant: str, code: str, subject: str) -> Redeemed:
         """See network.Granting."""
+        if not self._followed.synced:
+            raise NotReady(f"the site of {self._parts.cluster} is still starting")
         with self._redeeming:  # one at a time: redemptions are counted
-            found = find_grant(self._store.list("AccessGrant").items, grant)
+            found = find_grant(self._store.list(GRANT).items, grant)
             redeemed, status = redeem(found, code, subject, self._collect(), self._parts.place, time.time())
             self._store.update_status({**found, "status": status})
             return redeemed
@@ -180,6 +207,10 @@ class SkupperSite:
     def _look(self) -> None:
         self._changed.set()
         self._loop.add(_SITE)
+
+    def _look_later(self) -> None:
+        self._changed.set()
+        self._loop.add_after(_SITE, LOOK_SECONDS)
 
     def _service_changed(self, key: str, before: Object | None, after: Object | None) -> None:
         if not self._followed.is_empty():
@@ -192,22 +223,30 @@ class SkupperSite:
     def _reconcile(self, key: str) -> float | None:
         if not self._followed.synced:
             return _START_SECONDS
+        if key == _TOKENS:
+            return self._redeem_tokens()
         if self._followed.is_empty() and self._snapshot is None:
             return None
+        moment = time.monotonic()
         objects, plan = self._plan()
         state, error = self._serve(plan)
         self._parts.network.publish(self._parts.cluster, build_view(plan, state))
         others = self._parts.network.others(self._parts.cluster)
         tokens = find_open_tokens(objects, plan)
-        found = Snapshot(plan, state, others, error, tuple(map(name_of, tokens)))
+        hopeful = tuple(name_of(each) for each in tokens if uid_of(each) not in self._worthless)
+        found = Snapshot(plan, state, others, error, hopeful, moment)
         with self._progress:
             self._snapshot, self._error = found, ""
             self._progress.notify_all()
         for obj, status in build_statuses(objects, plan, state, others, time.time(), error):
-            self._write_status(obj, status)
-        waiting = self._redeem_tokens(tokens, plan)
+            if obj["kind"] == GRANT:
+                self._write_grant(obj, objects, plan)
+            else:
+                self._writer.write_status(obj, status)
+        if tokens:
+            self._loop.add(_TOKENS)
         if plan.router is None:
-            return LOOK_SECONDS if waiting else None
+            return None
         # what is on its way comes soon; what does not come is asked for less and less often
         missing = find_missing(found)
         self._pause = min(self._pause * 1.5, LOOK_SECONDS) if missing else _START_SECONDS
@@ -220,9 +259,15 @@ class SkupperSite:
         self._changed.clear()
         self._planned = None  # should something fail, it is done again
         objects = self._collect()
-        self._provide(objects)
+        refused = [(obj, why) for obj in build_provided(objects, self._parts.place) if (why := self._writer.write(obj))]
+        for obj in find_leftovers(objects):
+            self._writer.delete(obj)
         plan = plan_site(objects, self._parts.place)
-        self._put(plan.objects)
+        ours = [obj for each in (self._parts.services, self._parts.slices) for obj in each.items() if is_ours(obj)]
+        refused += self._writer.put(plan.objects, ours)
+        for obj, why in refused:
+            for owner in find_owners(obj, objects):
+                plan.faults.setdefault(identify(owner), Fault(ERROR, why))
         self._planned = objects, plan
         return self._planned
 
@@ -241,43 +286,6 @@ class SkupperSite:
             pods=self._parts.pods.items(),
         )
 
-    def _provide(self, objects: SiteObjects) -> None:
-        """Have there be what a site has beside what its user writes, an authority, certificates, a RouterAccess; and
-        nothing of a site that is gone."""
-        for obj in build_provided(objects, self._parts.place):
-            write = self._store.update if "resourceVersion" in obj["metadata"] else self._store.create
-            try:
-                write(obj)
-            except (AlreadyExists, NotFound, Conflict):
-                self._look()  # an informer has not heard of it yet: it will
-        for obj in find_leftovers(objects):
-            self._delete(obj)
-
-    def _put(self, wanted: Sequence[Object]) -> None:
-        """Have the Services and EndpointSlices of Listeners be there, and no others of ours."""
-        informers = (self._parts.services, self._parts.slices)
-        known = {(obj["kind"], key_of(obj)): obj for each in informers for obj in each.items() if is_ours(obj)}
-        for obj in wanted:
-            before = known.pop((obj["kind"], key_of(obj)), None)
-            self._write(before, obj)
-        for obj in known.values():
-            self._delete(obj)
-
-    def _delete(self, obj: Object) -> None:
-        try:
-            self._store.delete(obj["kind"], name_of(obj), namespace_of(obj), uid=uid_of(obj))
-        except (NotFound, Conflict):
-            pass  # gone already
-
-    def _write(self, before: Object | None, wanted: Object) -> None:
-        try:
-            if before is None:
-                self._store.create(wanted)
-            elif (merged := _merge(before, wanted)) != before:
-                self._store.update(merged)
-        except (AlreadyExists, NotFound, Conflict):
-            self._look()  # an informer has not heard of it yet: it will
-
     def _serve(self, plan: SitePlan) -> tuple[RouterState | None, str]:
         """Have the router do what is planned; its state, or why it has none."""
         router, now = self._parts.router, time.monotonic()
@@ -290,9 +298,18 @@ class SkupperSite:
                 router.apply(plan.router, plan.files)
                 self._applied = _Applied(plan.router, dict(plan.files), now)
             return router.read(), ""
-        except KnetsimError as error:
+        except RouterRefusal as error:  # it runs, and does all else
+            self._applied = None
+            return self._read_state(), str(error)
+        except (KnetsimError, RouterError) as error:
             self._applied = None
             return None, str(error)
+
+    def _read_state(self) -> RouterState | None:
+        try:
+            return self._parts.router.read()
+        except KnetsimError:
+            return None
 
     def _is_due(self, plan: SitePlan, now: float) -> bool:
         applied = self._applied
@@ -300,22 +317,31 @@ class SkupperSite:
             return True
         return self._parts.repair and now - applied.moment >= RESYNC_SECONDS
 
-    def _write_status(self, obj: Object, status: Object) -> None:
-        try:
-            self._store.update_status({**obj, "status": status})
-        except (NotFound, Conflict):
-            pass  # gone, or another of its name
+    def _write_grant(self, grant: Object, objects: SiteObjects, plan: SitePlan) -> None:
+        """As the grant is now: it may have been redeemed since the look began, and its code must stay."""
+        with self._redeeming:
+            try:
+                present = self._store.get(GRANT, name_of(grant), namespace_of(grant))
+            except NotFound:
+                return
+            if uid_of(present) == uid_of(grant):
+                status = build_grant_status(present, objects, plan, time.time())
+                if status != present.get("status"):
+                    self._writer.write_status(present, status)
 
-    def _redeem_tokens(self, tokens: Iterable[Object], plan: SitePlan) -> bool:
-        """Turn tokens into Links; whether there are some left that may yet be worth something."""
+    def _redeem_tokens(self) -> float | None:
+        """Turn tokens into Links; look again while there are some left that may yet be worth something."""
+        if self._planned is None:
+            return None  # whoever is planning asks again
+        objects, plan = self._planned
         left = False
-        for token in tokens:
+        for token in find_open_tokens(objects, plan):
             error = self._redeem_token(token, plan)
             left = left or bool(error)
             status = build_token_status(token, error, time.time())
             if status != token.get("status"):
-                self._write_status(token, status)
-        return left
+                self._writer.write_status(token, status)
+        return LOOK_SECONDS if left else None
 
     def _redeem_token(self, token: Object, plan: SitePlan) -> str:
         """Turn a token into a Link; why that cannot be, or empty."""
@@ -324,24 +350,27 @@ class SkupperSite:
             try:
                 self._redeemed[uid] = self._parts.network.redeem(spec["url"], spec["code"], uid_of(plan.site or {}))
             except KnetsimError as refusal:
+                if isinstance(refusal, InputError):
+                    self._worthless.add(uid)
                 return f"{refusal}; {refusal.hint}" if refusal.hint else str(refusal)
-        for obj in build_redeemed(token, self._redeemed[uid], plan):
-            self._write(None, obj)
-        return ""
+        self._worthless.discard(uid)
+        faults = [self._writer.write(obj) for obj in build_redeemed(token, self._redeemed[uid], plan)]
+        return next((fault for fault in faults if fault), "")
 
     def _failed(self, key: str, error: Exception, pause: float) -> None:
         with self._progress:
             self._error = str(error)
+            if self._snapshot is not None:
+                self._snapshot = replace(self._snapshot, error=self._error)
             self._progress.notify_all()
 
 
-def _merge(before: Object, wanted: Object) -> Object:
-    """`before` with what is wanted of it; what others have filled in stays."""
-    metadata = {**before["metadata"], **wanted["metadata"]}
-    for field in ("annotations", "labels"):
-        if wanted["metadata"].get(field):
-            metadata[field] = {**(before["metadata"].get(field) or {}), **wanted["metadata"][field]}
-    merged = {**before, **wanted, "metadata": metadata}
-    if "spec" in wanted:
-        merged["spec"] = {**before["spec"], **wanted["spec"]}
-    return merged
+def find_owners(obj: Object, objects: SiteObjects) -> list[Object]:
+    """The users' objects for which the controller writes `obj`: whose fault it is that it cannot be written. Pure."""
+    near = [each for each in (*objects.listeners, *objects.accesses) if namespace_of(each) == namespace_of(obj)]
+    name = name_of(obj).removesuffix(SLICE_SUFFIX) if obj["kind"] == "EndpointSlice" else name_of(obj)
+    if obj["kind"] == "Secret":
+        return [each for each in near if spec_of(each).get("tlsCredentials") == name and "roles" in spec_of(each)]
+    if obj["kind"] in ("Service", "EndpointSlice"):
+        return [each for each in near if spec_of(each).get("host") == name]
+    return [site for site in objects.sites if namespace_of(site) == namespace_of(obj)]

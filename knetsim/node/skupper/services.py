@@ -29,6 +29,8 @@ from knetsim.node.skupper.objects import (
 FIRST_PORT = 1024
 #: who keeps the EndpointSlices of Listeners
 MANAGED_BY, CONTROLLER = "endpointslice.kubernetes.io/managed-by", "skupper.knetsim.io"
+#: an EndpointSlice is called as its Service, with this at the end
+SLICE_SUFFIX = "-skupper"
 _SERVICE_NAME = "kubernetes.io/service-name"
 _LISTENER = "internal.skupper.io/listener"
 
@@ -123,7 +125,7 @@ class Offers:
         return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports}}
 
     def _build_slice(self, host: str, listeners: list[Object]) -> Object:
-        metadata = build_metadata(f"{host}-skupper", self._site)
+        metadata = build_metadata(f"{host}{SLICE_SUFFIX}", self._site)
         metadata["labels"] = {_SERVICE_NAME: host, MANAGED_BY: CONTROLLER}
         endpoint = {
             "addresses": [self._place.address],

@@ -19,8 +19,10 @@ class Snapshot:
     others: Sequence[SiteView]
     #: why the router does not answer, or is not as it shall be; empty when it is
     error: str
-    #: AccessTokens that are still to be redeemed
+    #: AccessTokens that are still to be redeemed, and may be
     tokens: tuple[str, ...] = ()
+    #: when this look began, by the monotonic clock
+    moment: float = 0.0
 
 
 def find_missing(found: Snapshot) -> str:
@@ -35,7 +37,8 @@ def find_missing(found: Snapshot) -> str:
     down = [link.name for link in plan.router.links if link.name not in state.links or not state.links[link.name].up]
     if down:
         return f"Link {down[0]} is not up"
-    served = {each.routing_key for each in plan.router.served}.union(*(view.connectors for view in found.others))
+    reached = [view.connectors for view in found.others if view.router in state.nodes]
+    served = {each.routing_key for each in plan.router.served}.union(*reached)
     open_ports = {name.removeprefix("listener/") for name in state.listening}
     closed = [each.name for each in plan.router.offered if each.routing_key in served and each.name not in open_ports]
     return f"Listener {closed[0]} is not open" if closed else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from knetsim.dataplane.skupper import NeighbourLink, OfferedService, RouterPlan, RouterState, ServedService
-from knetsim.dataplane.skupper.state import LinkState
+from knetsim.dataplane.skupper.state import LinkState, NodeState
 from knetsim.node.skupper.plan import SitePlan
 from knetsim.node.skupper.snapshot import Snapshot, find_missing
 from knetsim.node.skupper.views import ServiceView, SiteView
@@ -14,6 +14,7 @@ from tests.skupper_objects import PLACE
 LINK = NeighbourLink("to-c1", "10.0.0.21")
 OFFER = OfferedService("web", "web", 1024)
 UP, DOWN = LinkState(True, "c1-C1w1", ""), LinkState(False, "", "Connection refused")
+NEAR, OPEN = {"c1-C1w1": NodeState("c1-C1w1", 1)}, frozenset({"listener/web"})
 SERVING = SiteView(
     "C1", "c1", "uid", "default", "c1-C1w1", "10.0.0.21", services=(ServiceView("web", ("11.0.0.2",), ()),)
 )
@@ -33,8 +34,9 @@ def look(plan: RouterPlan | None, state: RouterState | None, *others: SiteView, 
         (RouterPlan("c0", links=(LINK,)), RouterState("c0", links={"to-c1": DOWN}), (), "Link to-c1"),
         (RouterPlan("c0", links=(LINK,)), RouterState("c0", links={"to-c1": UP}), (), ""),
         (RouterPlan("c0", offered=(OFFER,)), RouterState("c0"), (), ""),
-        (RouterPlan("c0", offered=(OFFER,)), RouterState("c0"), (SERVING,), "Listener web"),
-        (RouterPlan("c0", offered=(OFFER,)), RouterState("c0", listening=frozenset({"listener/web"})), (SERVING,), ""),
+        (RouterPlan("c0", offered=(OFFER,)), RouterState("c0"), (SERVING,), ""),  # nobody is linked to it
+        (RouterPlan("c0", offered=(OFFER,)), RouterState("c0", nodes=NEAR), (SERVING,), "Listener web"),
+        (RouterPlan("c0", offered=(OFFER,)), RouterState("c0", nodes=NEAR, listening=OPEN), (SERVING,), ""),
         (
             RouterPlan("c0", offered=(OFFER,), served=(ServedService("web", "web", "11.0.0.3", 80),)),
             RouterState("c0"),
