@@ -25,7 +25,7 @@ def read_machine() -> dict[str, frozenset[str]]:
         "state": frozenset(str(path) for path in Path("/run/knetsim").glob(f"{_own_prefix()}*")),
         "modes": frozenset(f"{path} {os.stat(path).st_mode:o}" for path in ("/", "/tmp", "/run", "/etc", "/var")),
         "sysctls": frozenset(_sysctls()),
-        "control groups": frozenset(_control_groups()),
+        "control groups": find_control_groups(_own_prefix()),
         "processes": frozenset(_processes()),
     }
 
@@ -38,6 +38,15 @@ def new_simulation_name() -> str:
 def name_run() -> None:
     """Have this process, and those that it starts, call what they make by one prefix: once, before all tests."""
     os.environ[_RUN] = f"test-{os.getpid()}-"
+
+
+def find_control_groups(name: str) -> frozenset[str]:
+    """Those of simulations whose name begins so, in any hierarchy."""
+    return frozenset(
+        directory
+        for directory, _, _ in os.walk("/sys/fs/cgroup")
+        if os.path.basename(directory).startswith(f"knetsim-{name}")
+    )
 
 
 def _own_prefix() -> str:
@@ -74,15 +83,6 @@ def _sysctls() -> list[str]:
         if path.exists():
             found.append(f"{name}={path.read_text().strip()}")
     return found
-
-
-def _control_groups() -> list[str]:
-    """Those of this run's simulations, in any hierarchy."""
-    return [
-        directory
-        for directory, _, _ in os.walk("/sys/fs/cgroup")
-        if os.path.basename(directory).startswith(f"knetsim-{_own_prefix()}")
-    ]
 
 
 def _processes() -> list[str]:

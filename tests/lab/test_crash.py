@@ -26,7 +26,7 @@ from knetsim.system import sandbox
 from knetsim.system.state import StateDirectory
 from knetsim.system.wait import wait_until
 from tests.lab.lab import CHECKOUT, KNETSIM, START_SECONDS, knetsim, running
-from tests.machine import explain_difference, new_simulation_name, read_machine
+from tests.machine import explain_difference, find_control_groups, new_simulation_name, read_machine
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -36,8 +36,8 @@ SEED = int(os.environ.get("KNETSIM_SEED", str(random.randrange(1 << 30))))
 LONGEST = 20.0 if has_kubernetes() else 6.0
 #: seconds within which one that is up, and has just got 20 pods to start, is killed
 LIVING = 4.0
-#: what other simulations and tests of this machine have outside of sandboxes
-_OTHERS = ("state", "processes")
+#: what other simulations of this machine, and tests that run beside these, have outside of sandboxes
+_OTHERS = ("state", "control groups", "processes")
 
 SMALL = """\
 apiVersion: knetsim.io/v1
@@ -79,7 +79,7 @@ def test_killed_at_random_moments(name: str) -> None:
         guard, inside = wait_moment_and_kill(outer, name, moment)
         wait_gone(guard, name)
         with inside or nullcontext():
-            left = explain_difference(before, read_shared()) + find_processes(name, inside)
+            left = explain_difference(before, read_shared()) + find_own(name, inside)
         when = f"{moment:.2f} s after {'it was up' if is_up else 'the command'}"
         assert not left, f"attempt {attempt}, killed {when} (KNETSIM_SEED={SEED}): {left}"
     result = knetsim("up", "--name", name, "--exec", "pingall", timeout=180)
@@ -108,6 +108,12 @@ def load(name: str) -> None:
 def read_shared() -> dict[str, frozenset[str]]:
     """What no simulation may leave on the machine."""
     return {kind: items for kind, items in read_machine().items() if kind not in _OTHERS}
+
+
+def find_own(name: str, inside: IO[bytes] | None) -> list[str]:
+    """What is left of the simulation `name`, whose processes were in the pid namespace `inside`."""
+    groups = [f"control group {group} is left" for group in sorted(find_control_groups(name))]
+    return groups + find_processes(name, inside)
 
 
 def find_processes(name: str, inside: IO[bytes] | None) -> list[str]:
@@ -214,7 +220,7 @@ def test_an_interrupt_during_the_start_leaves_nothing(name: str) -> None:
     assert child.wait(20) != 0
     child.stderr.close()
     wait_gone(None, name)
-    assert not explain_difference(before, read_shared()) + find_processes(name, None)
+    assert not explain_difference(before, read_shared()) + find_own(name, None)
 
 
 def test_two_simulations_do_not_see_each_other(tmp_path: Path) -> None:
