@@ -17,7 +17,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # nohup(1) does the same with SIGHUP
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-_BEFORE = pytest.StashKey[dict[str, frozenset[str]]]()
+_BEFORE, _LEFT = pytest.StashKey[dict[str, frozenset[str]]](), pytest.StashKey[list[str]]()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -30,5 +30,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     before = session.config.stash.get(_BEFORE, None)
     left = explain_difference(before, read_machine()) if before is not None else []
+    session.config.stash[_LEFT] = left
     if left:  # not one test's failure: no other run of it would mend that
-        pytest.exit("the tests have changed the machine:\n" + "\n".join(left), pytest.ExitCode.INTERRUPTED)
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    left = config.stash.get(_LEFT, [])
+    if left:
+        terminalreporter.section("the tests have changed the machine", red=True)
+        for line in left:
+            terminalreporter.line(line)
