@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from knetsim import names
 from knetsim.api.objects import Object, describe, format_time, key_of, name_of, namespace_of, parse_time, uid_of
 from knetsim.dataplane.skupper.certificates import AUTHORITY, CERTIFICATE, build_authority, issue
 from knetsim.errors import InputError, NotFound, NotReady
@@ -144,6 +145,8 @@ def _build_server(
     before = present.get(f"{namespace}/{name}")
     if authority is None or (before is None and f"{namespace}/{name}" in known):
         return None
+    if not names.DNS_SUBDOMAIN.fullmatch(name):
+        return None  # the RouterAccess's status says so
     bound = read_address(spec.get("bindHost") or "")
     bound_to = [] if bound is None or bound.is_unspecified else [str(bound)]
     hosts = [*dict.fromkeys((place.address, *bound_to, *(spec.get("subjectAlternativeNames") or ())))]
@@ -186,8 +189,9 @@ def build_grant_status(grant: Object, objects: SiteObjects, plan: SitePlan, now:
     found.set(PROCESSED, processed)
     values: Object = {"redemptions": before.get("redemptions", 0)}
     if processed.true:
+        assert window is not None, "the condition says so"
         values["code"] = spec.get("code") or before.get("code") or secrets.token_urlsafe(_CODE_BYTES)
-        values["expirationTime"] = before.get("expirationTime") or format_time(now + (window or _WINDOW))
+        values["expirationTime"] = before.get("expirationTime") or format_time(now + window)
         values["url"] = f"https://{plan.place.address}:{REDEMPTION_PORT}/{uid_of(grant)}"
         resolved = _resolve(grant, objects, plan)
         if isinstance(resolved, State):

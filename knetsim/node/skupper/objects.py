@@ -196,6 +196,19 @@ def find_host(name: str, place: SitePlace) -> str:
     return {host.lower(): address for host, address in place.hosts.items()}.get(name.lower(), "")
 
 
+def find_foreign(host: str, place: SitePlace) -> str:
+    """Why a router does not listen at an address; empty when its worker has it."""
+    address = read_address(host)
+    if address is None:
+        return f"'{host}' is no IPv4 address"
+    if host == place.address or address.is_unspecified or address.is_loopback:
+        return ""
+    return (
+        f"{place.host}, where the router of {place.cluster} runs, has no address {host}; "
+        f"0.0.0.0 for all that it has, or {place.address}"
+    )
+
+
 def find_bad_name(hosts: Iterable[str]) -> str:
     """The first of the names and addresses for a certificate that is neither; empty when all are good."""
     return next((each for each in hosts if not _HOST.fullmatch(each)), "")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from knetsim import names
 from knetsim.api.objects import Object, key_of, name_of, namespace_of
 from knetsim.dataplane.skupper import (
     Certificates,
@@ -32,12 +33,12 @@ from knetsim.node.skupper.objects import (
     SitePlace,
     choose_site,
     find_bad_name,
+    find_foreign,
     find_host,
     find_issuer,
     find_issuer_fault,
     find_refusal,
     identify,
-    read_address,
     read_certificates,
     read_port,
     sort_by_age,
@@ -171,6 +172,9 @@ class _Planner:
         name = spec_of(obj).get("tlsCredentials") or ""
         if not name:
             return ""
+        if not names.DNS_SUBDOMAIN.fullmatch(name):
+            self._refuse(obj, f"tlsCredentials '{name}' is no name that a Secret may have")
+            return None
         # no name of an object: a router wants names that differ, and a Link is mostly called as its Secret
         profile = f"tls/{name}"
         if profile in self._certificates:
@@ -196,8 +200,8 @@ class _Planner:
         role = roles.get(INTER_ROUTER)
         if role is None:
             return self._refuse(access, f"there is no role {INTER_ROUTER} in it: routers are interior ones here")
-        if read_address(host) is None:
-            return self._refuse(access, f"bindHost '{host}' is no IPv4 address")
+        if foreign := find_foreign(host, self._place):
+            return self._refuse(access, f"bindHost: {foreign}")
         port = read_port(role.get("port") or INTER_ROUTER_PORT)
         taken = self._ports.claim(host, port, f"RouterAccess {name_of(access)}")
         if taken:
@@ -208,7 +212,7 @@ class _Planner:
         certificates = self._use(access, coming=bool(spec.get("generateTlsCredentials")))
         if certificates is None:
             return None
-        name = f"{name_of(access)}-{INTER_ROUTER}"
+        name = f"access/{name_of(access)}"  # a Link may be called as the RouterAccess is
         self._doors.append(NeighbourPort(name, port, host, certificates=certificates))
         self._plan.routing[identify(access)] = (name,)
         reached = self._place.address if host == _ANY else host

@@ -20,6 +20,7 @@ from knetsim.node.skupper.objects import (
     Ports,
     SitePlace,
     build_metadata,
+    find_foreign,
     is_ours,
     read_address,
     spec_of,
@@ -48,6 +49,8 @@ class Offers:
         """A Listener whose host is an address of the worker."""
         spec = spec_of(listener)
         host, port = spec["host"], spec["port"]
+        if foreign := find_foreign(host, self._place):
+            return Fault(ERROR, foreign)
         taken = self._ports.claim(host, port, f"Listener {name_of(listener)}")
         if taken:
             return Fault(ERROR, f"port {port} of {host} is taken by {taken}")
@@ -151,9 +154,8 @@ def is_named(listener: Object) -> bool:
 
 
 def _port_name(listener: Object) -> str:
-    """A Listener's name, if a port may have it: it is unique among those of a Service either way."""
-    name = name_of(listener)
-    return name if names.DNS_LABEL.fullmatch(name) else f"port-{spec_of(listener)['port']}"
+    """Not the Listener's name: not all of them may be a port's."""
+    return f"port-{spec_of(listener)['port']}"
 
 
 def _label(name: str) -> str:

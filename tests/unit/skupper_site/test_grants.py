@@ -112,7 +112,7 @@ def test_twice_is_once_and_the_router_has_its_port() -> None:
     assert plan.faults == {}
     assert plan.router is not None
     assert [(each.name, each.port, each.certificates) for each in plan.router.ports] == [
-        ("skupper-router-inter-router", 55671, "tls/skupper-site-server")
+        ("access/skupper-router", 55671, "tls/skupper-site-server")
     ]
 
 
@@ -137,6 +137,18 @@ def test_a_users_router_access_is_left_alone_and_has_its_certificates() -> None:
     assert cluster.provide() == ["Secret default/skupper-site-ca", "Secret default/mine"]
     assert read_hosts(cluster.get("Secret default/mine")) == ["10.0.0.11", "192.0.2.7", "c0.example"]
     assert cluster.get("RouterAccess default/skupper-router")["spec"] == spec
+
+
+@pytest.mark.parametrize("name", ["Mine", "../mine", "my secret"])
+def test_certificates_that_no_secret_can_hold_are_not_made(name: str) -> None:
+    spec = {"roles": [{"name": "inter-router"}], "tlsCredentials": name, "generateTlsCredentials": True}
+    cluster = Cluster({"kind": "Site", "name": "c0"}, {"kind": "RouterAccess", "name": "mine", "spec": spec})
+    assert cluster.provide() == ["Secret default/skupper-site-ca"]
+    plan = make_plan(cluster)
+    assert plan.faults["RouterAccess", "default/mine"].message == (
+        f"tlsCredentials '{name}' is no name that a Secret may have"
+    )
+    assert plan.files == {}
 
 
 def test_certificates_are_made_anew_for_other_hosts_and_another_authority() -> None:
@@ -261,6 +273,10 @@ def test_when_a_grant_ends_is_kept() -> None:
     assert cluster.redeem(found.grants[0]["status"]["code"], NOW + 3599)
     with pytest.raises(InputError, match="AccessGrant default/from-c1 ended at 2026-01-02T01:00:00Z"):
         cluster.redeem(found.grants[0]["status"]["code"], NOW + 3600)
+
+
+def test_a_grant_that_ends_at_once() -> None:
+    assert Cluster(SITE, grant(expirationWindow="0s")).offer()["status"]["expirationTime"] == "2026-01-02T00:00:00Z"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from knetsim.api.objects import key_of
-from knetsim.dataplane.skupper import ServedService
+from knetsim.dataplane.skupper import ServedService, build_router_config
 from knetsim.node.skupper.objects import SitePlace, find_host, read_port
 from knetsim.node.skupper.plan import SitePlan, plan_site
 from tests.skupper_objects import PLACE, Object, build_objects, group
@@ -133,6 +133,12 @@ def test_another_routing_key_changes_the_router_and_not_the_service() -> None:
     assert [each.routing_key for each in (*before.router.offered, *after.router.offered)] == ["web", "other"]
 
 
+def test_ports_of_a_service_have_names_that_differ() -> None:
+    plan = make_plan(listener("port-80", port=81), listener("a.b", port=80))
+    assert [port["name"] for port in plan.objects[0]["spec"]["ports"]] == ["port-80", "port-81"]
+    assert [port["name"] for port in plan.objects[1]["ports"]] == ["port-80", "port-81"]
+
+
 def test_a_users_service_is_not_touched_and_is_told_of() -> None:
     users = {"kind": "Service", "name": "web", "spec": {"clusterIP": "100.64.0.8", "ports": [{"port": 80}]}}
     plan = make_plan(listener("web"), users)
@@ -218,6 +224,34 @@ def test_a_ports_claim_is_had_by_the_older_listener_whatever_its_name() -> None:
 def test_addresses_that_do_not_meet_may_have_one_port() -> None:
     plan = make_plan(listener("a", "127.0.0.1", 1028), listener("b", "10.0.0.11", 1028))
     assert targets(plan) == {"a": 1028, "b": 1028}
+
+
+@pytest.mark.parametrize("host", ["10.0.0.11", "0.0.0.0", "127.0.0.1", "127.8.8.8"])
+def test_a_router_listens_where_its_worker_is(host: str) -> None:
+    access = {"roles": [{"name": "inter-router"}], "bindHost": host}
+    plan = make_plan(listener("a", host, 1028), {"kind": "RouterAccess", "name": "b", "spec": access})
+    assert faults(plan) == {}
+    assert plan.router is not None
+    assert [each.host for each in (*plan.router.offered, *plan.router.ports)] == [host, host]
+
+
+@pytest.mark.parametrize("host", ["10.0.0.12", "192.0.2.1", "255.255.255.255"])
+def test_a_router_does_not_listen_elsewhere(host: str) -> None:
+    access = {"roles": [{"name": "inter-router"}], "bindHost": host}
+    plan = make_plan(listener("a", host, 1028), {"kind": "RouterAccess", "name": "b", "spec": access})
+    words = f"C0w1, where the router of C0 runs, has no address {host}; 0.0.0.0 for all that it has, or 10.0.0.11"
+    assert faults(plan) == {"Listener default/a": words, "RouterAccess default/b": f"bindHost: {words}"}
+
+
+def test_a_link_may_be_called_as_what_lets_others_link() -> None:
+    access = {"kind": "RouterAccess", "name": "x", "spec": {"roles": [{"name": "inter-router"}]}}
+    to = {"endpoints": [{"name": "inter-router", "host": "C1w1", "port": "55671"}]}
+    links = [{"kind": "Link", "name": name, "spec": to} for name in ("x", "x-inter-router")]
+    plan = make_plan(access, *links)
+    assert plan.router is not None
+    called = [each.name for each in (*plan.router.ports, *plan.router.links)]
+    assert len(set(called)) == 3
+    build_router_config(plan.router)  # it reads what it has written, and refuses names that are there twice
 
 
 # --- words
