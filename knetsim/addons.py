@@ -45,8 +45,6 @@ from knetsim.system.daemon import Supervisor
 from knetsim.system.programs import find_program, require_program
 
 DNS_PORT = 53
-#: TCP ports of a worker that the programs of its node have: kubelet, kube-proxy, what checks and measures them
-_NODE_PORTS = (4194, 10248, 10249, 10250, 10255, 10256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +214,7 @@ def build_skupper(parts: AddonParts) -> SkupperSite:
         host=worker.name,
         node=worker.node_name,
         address=worker.address,
-        reserved=frozenset((*_NODE_PORTS, *ports)),
+        reserved=frozenset(ports),
         hosts=parts.hosts,
     )
     directory = Path(names.INSIDE_STATE) / "skupper"

@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 INTERFACE_NAME_MAX = 15
 CLUSTER_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,5}$")
@@ -20,6 +21,32 @@ DNS_SUBDOMAIN = re.compile(r"^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0
 
 TOP_SWITCH = "t0"
 DEFAULT_NAMESPACE = "default"
+
+
+class TakenPorts(NamedTuple):
+    """TCP ports that are not free on a worker, who has them, and at which of its addresses: 0.0.0.0 for all."""
+
+    ports: range
+    owner: str
+    address: str = "0.0.0.0"
+
+
+#: which ports a Service may have on every node, as kube-apiserver gives them (--service-node-port-range)
+NODE_PORTS = range(30000, 32768)
+#: what every worker has
+WORKER_PORTS = (
+    TakenPorts(range(10249, 10250), "kube-proxy", "127.0.0.1"),
+    TakenPorts(range(10250, 10251), "the kubelet"),
+    TakenPorts(range(10256, 10257), "kube-proxy"),
+    TakenPorts(NODE_PORTS, "the node ports of Services"),
+)
+#: of a Skupper router: where skstat and skmanage ask, and where it tells how it is
+MANAGEMENT_PORT, HEALTH_PORT = 5672, 9090
+#: what a worker with a Skupper router has beside
+ROUTER_PORTS = (
+    TakenPorts(range(MANAGEMENT_PORT, MANAGEMENT_PORT + 1), "the router's management", "127.0.0.1"),
+    TakenPorts(range(HEALTH_PORT, HEALTH_PORT + 1), "the router's health check"),
+)
 
 #: where every simulation's state lives on the host, and where a simulation sees its own
 HOST_STATE = "/run/knetsim"
@@ -77,6 +104,16 @@ def pod_veth(namespace: str, pod: str, uid: str) -> str:
     """The worker's end of a pod's veth pair when knetsim wires it: `veth` and 8 hexadecimal digits, as the CNI
     plugin's."""
     return "veth" + hashlib.sha256(f"{namespace}/{pod}/{uid}".encode()).hexdigest()[:8]
+
+
+def find_port_owner(taken: Iterable[TakenPorts], address: str, port: int) -> str:
+    """Who has a port, so that nobody else can listen there at `address`; empty when it is free."""
+    return next((each.owner for each in taken if port in each.ports and addresses_meet(address, each.address)), "")
+
+
+def addresses_meet(one: str, other: str) -> bool:
+    """Whether sockets at these two addresses of a host cannot have the same port."""
+    return one == other or "0.0.0.0" in (one, other)
 
 
 def host_directory(host: str) -> str:

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 
+from knetsim import names
 from knetsim.errors import Problem
 from knetsim.scenario.document import KeyPath
 from knetsim.scenario.draft import Draft, cluster_path
@@ -40,7 +41,7 @@ _SPECIAL = (
 #: UDP ports on which a worker receives something else
 _WORKER_PORTS = (
     (range(53, 54), "a name server may listen there"),
-    (range(30000, 32768), "these are the node ports of Services"),
+    (names.NODE_PORTS, "these are the node ports of Services"),
 )
 
 # kube-apiserver takes no ClusterIP range with more than 20 bits, and wants room for its own Service and the DNS'

@@ -14,13 +14,6 @@ from knetsim.errors import Problem
 from knetsim.scenario.draft import Draft, cluster_path
 from knetsim.scenario.spec import AddressPool, ClusterSpec
 
-#: TCP ports of a worker that something else has
-WORKER_PORTS = (
-    (range(10250, 10251), "the kubelet listens there"),
-    (range(10256, 10257), "kube-proxy listens there"),
-    (range(30000, 32768), "these are the node ports of Services"),
-)
-
 
 def check_load_balancers(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
     """The pool is in the underlay, and none of its addresses is a host's, a pod's, a Service's or another cluster's."""
@@ -66,11 +59,9 @@ def check_ingress(draft: Draft, cluster: ClusterSpec) -> Iterator[Problem]:
         elif name in cluster.ingress.workers[:index]:
             yield draft.problem((*path, "workers", index), f"ingress.workers: '{name}' is there twice", "remove one")
     for key, port in (("httpPort", cluster.ingress.http_port), ("httpsPort", cluster.ingress.https_port)):
-        for ports, reason in WORKER_PORTS:
-            if port in ports:
-                yield draft.problem(
-                    (*path, key), f"{key} {port} is taken on every worker: {reason}", "for example 8001"
-                )
+        owner = names.find_port_owner(names.WORKER_PORTS, "0.0.0.0", port)
+        if owner:
+            yield draft.problem((*path, key), f"{key} {port} is taken on every worker by {owner}", "for example 8001")
     if cluster.ingress.http_port == cluster.ingress.https_port:
         key = "httpsPort" if draft.written((*path, "httpsPort")) else "httpPort"
         yield draft.problem((*path, key), f"httpPort and httpsPort are both {cluster.ingress.http_port}", "choose two")

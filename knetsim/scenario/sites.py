@@ -14,18 +14,14 @@ from knetsim.errors import Problem
 from knetsim.scenario.document import KeyPath
 from knetsim.scenario.draft import Draft, cluster_path
 from knetsim.scenario.naming import find_label_problems
-from knetsim.scenario.outside import WORKER_PORTS
 from knetsim.scenario.spec import ClusterSpec, ListenerSpec, MulticlusterSpec, SiteSpec
 from knetsim.scenario.wording import quote
 
 _ROOT: KeyPath = ("spec", "multicluster")
 _CLUSTERS: KeyPath = ("spec", "clusters")
 _ANY = IPv4Address("0.0.0.0")
-#: TCP ports that the router itself has on its worker
-_ROUTER_PORTS = (
-    (range(9090, 9091), "the router answers questions about its health there"),
-    (range(55671, 55672), "the routers of other sites connect there"),
-)
+#: what other sites link to
+_LINK_PORT = names.TakenPorts(range(55671, 55672), "the links of other sites' routers")
 
 
 def check_multicluster(draft: Draft) -> Iterator[Problem]:
@@ -167,11 +163,12 @@ def _check_address(
         yield draft.problem((*path, "host"), what, f"0.0.0.0 for all that it has, or {own}")
     ingress = cluster.ingress
     served = (ingress.http_port, ingress.https_port) if site.worker in ingress.workers else ()
-    ingress_ports = [(range(port, port + 1), "its ingress listens there") for port in served]
-    for ports, reason in (*WORKER_PORTS, *_ROUTER_PORTS, *ingress_ports):
-        if listener.port in ports:
-            what = f"port {listener.port} is taken on {worker}: {reason}"
-            yield draft.problem((*path, "port"), what, "for example 1028")
+    ingress_ports = [names.TakenPorts(range(port, port + 1), "its ingress") for port in served]
+    taken = (*names.WORKER_PORTS, *names.ROUTER_PORTS, _LINK_PORT, *ingress_ports)
+    owner = names.find_port_owner(taken, str(address), listener.port)
+    if owner:
+        what = f"port {listener.port} is taken on {worker} by {owner}"
+        yield draft.problem((*path, "port"), what, "for example 1028")
 
 
 def _address(host: str) -> IPv4Address | None:

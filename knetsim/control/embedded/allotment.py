@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from knetsim.api.checks import Problems
 from knetsim.api.objects import Object, describe, uid_of
 from knetsim.api.service_rules import HEADLESS, needs_health_check, service_type
+from knetsim.names import NODE_PORTS
 
-NODE_PORTS = range(30000, 32768)
 #: seconds for which a Service that was allotted something may take to appear
 _PATIENCE = 30.0
 _LOWEST_BAND, _HIGHEST_BAND = 16, 256

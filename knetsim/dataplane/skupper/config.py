@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from knetsim import names
 from knetsim.dataplane.skupper.router.config import build_config
 
 Entity = tuple[str, dict[str, Any]]
@@ -81,9 +82,9 @@ class RouterPlan:
     served: tuple[ServedService, ...] = ()
     offered: tuple[OfferedService, ...] = ()
     #: where skstat and skmanage ask by themselves, on loopback
-    management_port: int = 5672
+    management_port: int = names.MANAGEMENT_PORT
     #: of /healthz and /metrics; None: none
-    health_port: int | None = 9090
+    health_port: int | None = names.HEALTH_PORT
     log_file: str = ""
     log_levels: str = "info+"
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
+from knetsim import names
 from knetsim.api.objects import Object, has_condition, key_of, name_of, namespace_of, uid_of
 from knetsim.dataplane.skupper.certificates import AUTHORITY, CERTIFICATE, KEY, find_fault, read_authority
 from knetsim.errors import InputError
@@ -49,7 +50,7 @@ class SitePlace:
     host: str
     node: str
     address: str
-    #: ports of the worker that are taken
+    #: ports of this worker that are taken, beside those of names.py
     reserved: frozenset[int] = frozenset()
     #: hosts of the simulation → their addresses
     hosts: Mapping[str, str] = field(default_factory=dict)
@@ -222,27 +223,29 @@ def read_port(value: Any) -> int:
 
 
 class Ports:
-    """Who has which port of the worker."""
+    """Who has which port of the worker: every worker's programs, the router itself, who claims one."""
+
+    _FIXED = (*names.WORKER_PORTS, *names.ROUTER_PORTS)
 
     def __init__(self, reserved: Iterable[int]) -> None:
         self._taken = [("0.0.0.0", port, "another program of the worker") for port in reserved]
 
     def claim(self, address: str, port: int, owner: str) -> str:
         """Take a port; who has it already, or empty."""
+        fixed = names.find_port_owner(self._FIXED, address, port)
+        if fixed:
+            return fixed
         for other, taken, by in self._taken:
-            if taken == port and _overlap(address, other):
+            if taken == port and names.addresses_meet(address, other):
                 return by
         self._taken.append((address, port, owner))
         return ""
 
     def claim_free(self, address: str, owner: str, first: int) -> int:
         """Take the lowest port from `first` on that is free; 0 when none is."""
-        taken = {port for other, port, _ in self._taken if _overlap(address, other)}
+        taken = {port for other, port, _ in self._taken if names.addresses_meet(address, other)}
+        taken.update(*(each.ports for each in self._FIXED if names.addresses_meet(address, each.address)))
         port = next((port for port in range(first, _PORT_MAX + 1) if port not in taken), 0)
         if port:
             self._taken.append((address, port, owner))
         return port
-
-
-def _overlap(one: str, other: str) -> bool:
-    return one == other or "0.0.0.0" in (one, other)

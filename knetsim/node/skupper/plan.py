@@ -50,7 +50,6 @@ __all__ = ["Fault", "SiteObjects", "SitePlace", "SitePlan", "plan_site"]
 
 _ANY = "0.0.0.0"
 _COST_MAX = 2**31 - 1
-_MANAGEMENT_PORT, _HEALTH_PORT = RouterPlan("").management_port, RouterPlan("").health_port
 _EDGE = "edge"
 #: how one endpoint of a RouterAccess, a Link or a Site is written
 Endpoint = dict[str, str]
@@ -121,9 +120,6 @@ class _Planner:
     def __init__(self, plan: SitePlan, objects: SiteObjects, site: Object) -> None:
         self._plan, self._objects, self._site, self._place = plan, objects, site, plan.place
         self._ports = Ports(plan.place.reserved)
-        self._ports.claim("127.0.0.1", _MANAGEMENT_PORT, "the router's management")
-        if _HEALTH_PORT is not None:
-            self._ports.claim(_ANY, _HEALTH_PORT, "the router's health check")
         self._pods = [pod for pod in objects.pods if namespace_of(pod) == namespace_of(site)]
         #: ClusterIPs and ports of Listeners' Services → ports of the router
         self._own_addresses: dict[tuple[str, int], int] = {}

@@ -97,6 +97,31 @@ def test_no_port_is_free() -> None:
     assert plan.objects == []
 
 
+@pytest.mark.parametrize(
+    ("host", "port", "owner"),
+    [
+        ("0.0.0.0", 5672, "the router's management"),
+        ("127.0.0.1", 5672, "the router's management"),
+        ("10.0.0.11", 5672, ""),
+        ("0.0.0.0", 10249, "kube-proxy"),
+        ("10.0.0.11", 10250, "the kubelet"),
+        ("0.0.0.0", 10256, "kube-proxy"),
+        ("10.0.0.11", 30000, "the node ports of Services"),
+        ("127.0.0.1", 32767, "the node ports of Services"),
+        ("0.0.0.0", 32768, ""),
+        ("0.0.0.0", 9090, "the router's health check"),
+    ],
+)
+def test_ports_that_a_worker_needs_itself(host: str, port: int, owner: str) -> None:
+    words = f"port {port} of {host} is taken by {owner}"
+    assert faults(make_plan(listener("a", host, port))) == ({"Listener default/a": words} if owner else {})
+
+
+def test_a_service_leads_to_no_node_port() -> None:
+    full = replace(PLACE, reserved=frozenset(range(1024, 30000)))
+    assert targets(make_plan(listener("web"), place=full)) == {"web": 32768}
+
+
 @pytest.mark.parametrize("target", [80, "http", 9090, 5671, None])
 def test_a_target_port_that_the_router_cannot_have_is_not_kept(target: Any) -> None:
     stored = store(make_plan(listener("web")))
