@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -87,10 +88,16 @@ def build_scenario(kinds: tuple[str, str], directory: Path) -> str:
 
 
 @pytest.fixture(scope="module", params=PAIRS, ids="-".join)
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def kinds(request: pytest.FixtureRequest) -> tuple[str, str]:
     require(request.param)
+    first, second = request.param
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def lab(kinds: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     directory = tmp_path_factory.mktemp("skupper")
-    with running(build_scenario(request.param, directory), directory) as lab:
+    with running(build_scenario(kinds, directory), directory) as lab:
         yield lab
 
 
@@ -139,11 +146,14 @@ def test_a_service_of_one_cluster_is_used_from_the_other(lab: Lab) -> None:
     wait_served(lab, "one", "two", url=BY_PORT)
 
 
-def test_what_is_written_is_where_learners_look(lab: Lab) -> None:
+def test_what_is_written_is_where_learners_look(lab: Lab, kinds: tuple[str, str]) -> None:
     wait_served(lab, "one", "two")
     files = set(lab.exec("C0w1", "ls", "/tmp/knetsim/skupper").stdout.split())
     assert {"0.json", "0.log", "1.json", "1.log"} <= files
-    assert "skupper" in lab.exec("C0w1", "sh", "-c", "ps aux | grep -v grep | grep skupper").stdout
+    shown = lab.exec("C0w1", "ps", "auxww").stdout
+    for number, kind in enumerate(kinds):
+        program = "skrouterd" if kind == "skrouterd" else r"skupper\.router"
+        assert re.search(rf"{program}\b.* -c /tmp/knetsim/skupper/{number}\.json$", shown, re.MULTILINE), shown
 
 
 def test_link_status_tells_who_serves_whom(lab: Lab) -> None:
@@ -231,12 +241,12 @@ def services(lab: Lab, cluster: str) -> list[str]:
     return [key.rpartition("/")[2] for key in keys.stdout.split()]
 
 
-def test_many_connections_at_once(lab: Lab) -> None:
+def test_eight_clients_at_a_time_are_all_answered(lab: Lab) -> None:
     wait_served(lab, "one", "two")
     answered: list[str] = []
 
     def ask_often() -> None:
-        answered.extend(lab.curl("C1w2", "http://10.2.1.1:1028", 25).elements())
+        answered.extend(lab.curl("C1w2", f"-m 30 {BY_PORT}", 25).elements())
 
     threads = [threading.Thread(target=ask_often) for _ in range(8)]
     for thread in threads:
