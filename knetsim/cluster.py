@@ -185,6 +185,10 @@ class Cluster(ClusterAssembly):
         """The worker on which the cluster's Skupper router runs."""
         return self.get(self._parts.scenario.multicluster.site(self.name).worker)
 
+    def all_clusters(self) -> list[str]:
+        """The names of the simulation's clusters, with this one."""
+        return [each.name for each in self._parts.scenario.clusters]
+
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {', '.join(worker.name for worker in self.workers)}>"
 

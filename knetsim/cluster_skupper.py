@@ -8,13 +8,14 @@ Site, and what was said at the prompt can be read with kubectl afterwards.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from knetsim import names
-from knetsim.api.objects import Object
-from knetsim.errors import UsageError
+from knetsim.api.objects import Object, name_of, namespace_of, uid_of
+from knetsim.errors import NotFound, UsageError
 from knetsim.node.skupper.agent import SkupperSite
+from knetsim.node.skupper.objects import is_ours
 from knetsim.node.skupper.snapshot import Snapshot
 from knetsim.scenario.multicluster import API_VERSION, GRANT_PORT
 
@@ -31,15 +32,32 @@ def create_conf(cluster: Cluster, remotes: Sequence[Cluster] = (), svcs: Sequenc
 
     A service is `{"name": "svc1", "cluster": "0", "host": "11.10.0.2", "port": "80", "lport": 1028}`: it runs in that
     cluster at `host`:`port`, and every other cluster that is given it has it at port `lport` of its router's worker.
+    Again is made anew: services of other names stay, links are cut and made again.
     UsageError; errors of the store.
     """
-    objects = [build_service(cluster.name, service) for service in svcs]
+    objects = [build_service(cluster.name, service, cluster.all_clusters()) for service in svcs]
     for obj in objects:
         cluster.plane.apply(obj)
     for remote in remotes:
         code = secrets.token_urlsafe(16)
-        remote.plane.apply(build_grant(cluster.name, code))
-        cluster.plane.apply(build_token(cluster.name, remote.name, remote.router_worker().address, code))
+        grant = build_grant(cluster.name, code)
+        token = build_token(cluster.name, remote.name, remote.router_worker().address, code)
+        _forget(cluster, "AccessToken", name_of(token))
+        _forget(cluster, "Link", name_of(token))
+        _forget(remote, "AccessGrant", name_of(grant))
+        remote.plane.apply(grant)
+        cluster.plane.apply(token)
+
+
+def _forget(cluster: Cluster, kind: str, name: str) -> None:
+    """Delete what an earlier call has made, and what became of it: a grant and a token are of use once. A Link that a
+    user wrote stays, and the token says so; a Secret goes with the controller's next look."""
+    try:
+        found = cluster.store.get(kind, name)
+        if kind != "Link" or is_ours(found):
+            cluster.store.delete(kind, name, namespace_of(found), uid=uid_of(found))
+    except NotFound:
+        pass
 
 
 def start_skupper(cluster: Cluster, site: SkupperSite) -> str:
@@ -65,13 +83,16 @@ def build_site(cluster: str) -> Object:
     return _build("Site", cluster.lower(), {"linkAccess": "default"})
 
 
-def build_service(cluster: str, service: Mapping[str, Any]) -> Object:
-    """The Connector or Listener that a service stands for in `cluster`. UsageError."""
+def build_service(cluster: str, service: Mapping[str, Any], clusters: Collection[str]) -> Object:
+    """The Connector or Listener that a service stands for in `cluster`, one of `clusters`. UsageError."""
     if problem := next(_find_problems(service), ""):
         raise UsageError(problem, cluster, hint=f"a service is {_EXAMPLE}")
-    name, home = str(service["name"]), str(service["cluster"]).lower()
+    name, wanted = str(service["name"]), str(service["cluster"])
+    home = next((each for each in clusters if wanted.lower() in (each.lower(), names.cluster_id(each))), None)
+    if home is None:
+        raise UsageError(f"no cluster '{wanted}'", f"service {name}", hint=names.did_you_mean(wanted, clusters))
     spec = {"routingKey": name, "type": "tcp"}
-    if home in (cluster.lower(), names.cluster_id(cluster)):
+    if home == cluster:
         return _build("Connector", name, {**spec, "host": str(service["host"]), "port": int(service["port"])})
     # at every address of the worker, as the first knetsim's
     return _build("Listener", name, {**spec, "host": "0.0.0.0", "port": int(service["lport"])})

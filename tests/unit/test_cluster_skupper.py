@@ -12,22 +12,36 @@ from knetsim.cluster_skupper import build_grant, build_service, build_site, buil
 from knetsim.errors import UsageError
 
 SERVICE: dict[str, Any] = {"name": "svc1", "cluster": "0", "host": "11.10.0.2", "port": "80", "lport": 1028}
+CLUSTERS = ["C0", "C1", "East"]
 
 
 @pytest.mark.parametrize("home", ["0", "C0", "c0"])
 def test_where_it_runs_it_is_served_and_elsewhere_it_is_listened_for(home: str) -> None:
-    served, used = (build_service(cluster, {**SERVICE, "cluster": home}) for cluster in ("C0", "C1"))
+    served, used = (build_service(cluster, {**SERVICE, "cluster": home}, CLUSTERS) for cluster in ("C0", "C1"))
     assert (served["kind"], served["spec"]["host"], served["spec"]["port"]) == ("Connector", "11.10.0.2", 80)
     assert (used["kind"], used["spec"]["host"], used["spec"]["port"]) == ("Listener", "0.0.0.0", 1028)
     assert served["spec"]["routingKey"] == used["spec"]["routingKey"] == "svc1"
+
+
+@pytest.mark.parametrize("home", ["7", "west", "C"])
+def test_a_cluster_that_is_not_there(home: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        build_service("C1", {**SERVICE, "cluster": home}, CLUSTERS)
+    assert refused.value.what == f"no cluster '{home}'"
+    assert refused.value.hint
+
+
+def test_a_cluster_by_any_of_its_names() -> None:
+    for home in ("East", "east", "EAST"):
+        assert build_service("East", {**SERVICE, "cluster": home}, CLUSTERS)["kind"] == "Connector"
 
 
 def test_what_is_built_is_accepted() -> None:
     token = build_token("C1", "C0", "10.1.1.1", "code")
     for obj in (
         build_site("C0"),
-        build_service("C0", SERVICE),
-        build_service("C1", SERVICE),
+        build_service("C0", SERVICE, CLUSTERS),
+        build_service("C1", SERVICE, CLUSTERS),
         build_grant("C1", "x"),
         token,
     ):
@@ -47,6 +61,6 @@ def test_what_is_built_is_accepted() -> None:
 )
 def test_what_is_no_service(changed: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as refused:
-        build_service("C0", {**SERVICE, **changed})
+        build_service("C0", {**SERVICE, **changed}, CLUSTERS)
     assert words in refused.value.what
     assert "11.10.0.2" in refused.value.hint

@@ -105,18 +105,35 @@ def build_provided(objects: SiteObjects, place: SitePlace) -> list[Object]:
 
 
 def find_leftovers(objects: SiteObjects) -> list[Object]:
-    """What the controller wrote for a Site that is gone, and the RouterAccess of one that takes no links."""
+    """What the controller wrote for a Site that is gone, the RouterAccess of one that takes no links, and the Secret of
+    a token whose Link is gone, when a new token is called so."""
     active = choose_site(objects.sites)
     uids = {uid_of(site) for site in objects.sites}
-    found = []
+    found = _find_used_up(objects)
     for obj in (*objects.accesses, *objects.links, *objects.secrets.values()):
         owners = [each for each in obj["metadata"].get("ownerReferences") or () if each.get("kind") == "Site"]
         if not is_ours(obj) or not owners:
             continue
         closed = obj["kind"] == ACCESS and (active is None or not accepts_links(active))
-        if closed or not any(each.get("uid") in uids for each in owners):
+        if obj not in found and (closed or not any(each.get("uid") in uids for each in owners)):
             found.append(obj)
     return found
+
+
+def _find_used_up(objects: SiteObjects) -> list[Object]:
+    used = {f"{namespace_of(each)}/{name}" for each in objects.links for name in (name_of(each), _credentials(each))}
+    found = []
+    for token in objects.tokens:
+        secret = objects.secrets.get(key_of(token))
+        if secret is None or not is_ours(secret) or key_of(token) in used:
+            continue
+        if _read_token_uid(secret) not in ("", uid_of(token)):
+            found.append(secret)
+    return found
+
+
+def _credentials(link: Object) -> str:
+    return str(spec_of(link).get("tlsCredentials") or "")
 
 
 def _build_access(site: Object, before: Object | None) -> Object | None:
@@ -318,12 +335,16 @@ def _judge_token(token: Object, objects: SiteObjects, plan: SitePlan) -> State |
     links = {key_of(each): each for each in objects.links}
     for kind, present in (("Link", links), ("Secret", objects.secrets)):
         obj = present.get(key_of(token))
-        mark = (obj["metadata"].get("annotations") or {}).get(TOKEN_UID) if obj is not None else None
-        if obj is not None and mark != uid_of(token):
+        if obj is not None and _read_token_uid(obj) != uid_of(token):
             return failed(f"there is a {kind} {name_of(token)} already, which is not of this token")
         if obj is not None and kind == "Link":
             return GOOD  # it was made, and then nobody wrote so
     return None
+
+
+def _read_token_uid(obj: Object) -> str:
+    """Whose token a Link or a Secret comes from; empty when it comes from none."""
+    return str((obj["metadata"].get("annotations") or {}).get(TOKEN_UID) or "")
 
 
 def _is_redeemed(token: Object) -> bool:

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from knetsim.api.accept import accept_create
-from knetsim.api.objects import describe, key_of, kind_of, parse_time
+from knetsim.api.objects import describe, key_of, kind_of, parse_time, uid_of
 from knetsim.dataplane.skupper import build_router_config
 from knetsim.dataplane.skupper.certificates import find_fault
 from knetsim.errors import InputError, KnetsimError, NotFound, NotReady
@@ -52,6 +52,9 @@ class Cluster:
 
     def get(self, what: str) -> Object:
         return next(each for each in self.objects if describe(each) == what)
+
+    def drop(self, what: str) -> None:
+        self.objects = [each for each in self.objects if describe(each) != what]
 
     def provide(self) -> list[str]:
         found = build_provided(group(self.objects), self.place)
@@ -211,6 +214,38 @@ def test_what_is_left_of_a_site_goes_with_it() -> None:
         "Secret default/skupper-site-server",
         "Secret default/to-c0",
     ]
+
+
+def test_a_token_that_comes_again_under_its_name_is_redeemed_again() -> None:
+    there, cluster = Cluster(SITE, grant(code="abc"), place=THERE), Cluster({"kind": "Site", "name": "c1"}, token())
+    there.offer()
+    first = cluster.get("AccessToken default/to-c0")
+    cluster.put(*build_redeemed(first, there.redeem("abc")[0], make_plan(cluster)))
+    second = deepcopy(first)
+    second["metadata"]["uid"] = "another"
+    cluster.put(second)
+    # the Link works: nothing of it goes
+    assert find_leftovers(group(cluster.objects)) == []
+    assert find_open_tokens(group(cluster.objects), make_plan(cluster)) == []
+
+    # nor while a user's Link has its certificates
+    users = deepcopy(cluster.get("Link default/to-c0"))
+    users["metadata"] |= {"name": "mine", "annotations": {}, "ownerReferences": []}
+    cluster.drop("Link default/to-c0")
+    cluster.put(users)
+    assert find_leftovers(group(cluster.objects)) == []
+
+    cluster.drop("Link default/mine")
+    (left,) = find_leftovers(group(cluster.objects))
+    assert describe(left) == "Secret default/to-c0"
+    cluster.drop(describe(left))
+    assert [uid_of(each) for each in find_open_tokens(group(cluster.objects), make_plan(cluster))] == ["another"]
+
+
+def test_a_users_secret_is_in_a_tokens_way_and_stays() -> None:
+    cluster = Cluster(SITE, token(), {"kind": "Secret", "name": "to-c0", "certificates": "good"})
+    assert find_leftovers(group(cluster.objects)) == []
+    assert find_open_tokens(group(cluster.objects), make_plan(cluster)) == []
 
 
 def make_plan(cluster: Cluster) -> Any:
