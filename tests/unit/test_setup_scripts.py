@@ -547,7 +547,8 @@ def test_skrouterd_comes_out_of_its_image_with_all_that_it_needs(checkout: Path,
     assert answer.stdout == f"skrouterd -I {python} --version: in {tmp_path}/mine\n"
     shutil.rmtree(image)
     assert call(tmp_path / "mine/bin/skrouterd", "-c", "a  b").stdout == f"-I {python} -c a  b\n"
-    assert call(tmp_path / "mine/bin/skstat", "-n").stdout == f"{python} -n\n"
+    (tmp_path / "skstat").symlink_to(tmp_path / "mine/bin/skstat")
+    assert call(tmp_path / "skstat", "-n").stdout == f"{python} -n\n"
     kept = {path.name for path in (tmp_path / "mine").rglob("*") if path.is_file()}
     assert {"ld.so", "libc.so.6", "os.py"} <= kept
     assert not {"large.py", "_broken.so"} & kept
@@ -559,6 +560,23 @@ def test_an_image_that_lacks_a_library_is_refused(checkout: Path, image: Path, t
     assert answer.returncode == 1
     assert f"skrouterd in {image} does not run" in answer.stdout
     assert not (tmp_path / "mine/bin/skrouterd").exists()
+
+
+def test_a_skrouterd_that_does_not_run_is_refused(checkout: Path, image: Path, tmp_path: Path) -> None:
+    fails = shutil.which("false")
+    assert fails is not None
+    shutil.copy(fails, image / "usr/sbin/skrouterd")
+    answer = call(checkout / "utils/unpack-skrouterd", image, tmp_path / "mine")
+    assert answer.returncode == 1
+    assert f"skrouterd in {image} does not run" in answer.stdout
+
+
+@pytest.mark.parametrize("name", ["with space", "it's", "a\tb", "größe", "$HOME"])
+def test_it_runs_whatever_its_directory_is_called(checkout: Path, image: Path, tmp_path: Path, name: str) -> None:
+    directory = tmp_path / name
+    answer = call(checkout / "utils/unpack-skrouterd", image, directory)
+    assert answer.returncode == 0, answer.stdout
+    assert call(directory / "bin/skrouterd", "-v").stdout == f"-I {directory}/lib/skupper-router/python -v\n"
 
 
 def test_an_image_without_skrouterd_gives_nothing(checkout: Path, tmp_path: Path) -> None:
