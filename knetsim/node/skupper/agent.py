@@ -39,6 +39,7 @@ from knetsim.node.skupper.network import SkupperNetwork
 from knetsim.node.skupper.objects import (
     ERROR,
     GRANT,
+    TOKEN,
     Fault,
     SiteObjects,
     SitePlace,
@@ -354,8 +355,16 @@ class SkupperSite:
                     self._worthless.add(uid)
                 return f"{refusal}; {refusal.hint}" if refusal.hint else str(refusal)
         self._worthless.discard(uid)
+        if not self._is_there(token):
+            return ""  # deleted since the look: its Link would be in the way of another token of its name
         faults = [self._writer.write(obj) for obj in build_redeemed(token, self._redeemed[uid], plan)]
         return next((fault for fault in faults if fault), "")
+
+    def _is_there(self, token: Object) -> bool:
+        try:
+            return uid_of(self._store.get(TOKEN, name_of(token), namespace_of(token))) == uid_of(token)
+        except NotFound:
+            return False
 
     def _failed(self, key: str, error: Exception, pause: float) -> None:
         with self._progress:

@@ -343,7 +343,6 @@ class AmqpConnection:
         if self._conversation is not None:
             self._conversation.ended(int(session._impl))
         session.close()
-        session.free()
 
     def _on_link(self, event: Any) -> None:
         link = Link.wrap(pn_event_link(event))

@@ -215,10 +215,10 @@ class Links:
             out.outgoing.pull()
 
     def detached(self, link: Link) -> None:
-        """Conversation's."""
+        """Conversation's. The link's memory, and its session's, go with the connection: proton 0.37, asked to free them
+        before, now and then freed them twice, when Python let go of its last name for them."""
         self._forget(link)
         link.close()
-        link.free()
         self.mark()
 
     def ended(self, session: int) -> None:
