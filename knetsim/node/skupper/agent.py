@@ -332,9 +332,10 @@ class SkupperSite:
 
     def _redeem_tokens(self) -> float | None:
         """Turn tokens into Links; look again while there are some left that may yet be worth something."""
-        if self._planned is None:
-            return None  # whoever is planning asks again
-        objects, plan = self._planned
+        planned = self._planned
+        if planned is None:
+            return None  # whoever is planning, in the other thread, asks again
+        objects, plan = planned
         left = False
         for token in find_open_tokens(objects, plan):
             error = self._redeem_token(token, plan)
@@ -376,10 +377,12 @@ class SkupperSite:
 
 def find_owners(obj: Object, objects: SiteObjects) -> list[Object]:
     """The users' objects for which the controller writes `obj`: whose fault it is that it cannot be written. Pure."""
-    near = [each for each in (*objects.listeners, *objects.accesses) if namespace_of(each) == namespace_of(obj)]
-    name = name_of(obj).removesuffix(SLICE_SUFFIX) if obj["kind"] == "EndpointSlice" else name_of(obj)
+    name = name_of(obj)
     if obj["kind"] == "Secret":
-        return [each for each in near if spec_of(each).get("tlsCredentials") == name and "roles" in spec_of(each)]
-    if obj["kind"] in ("Service", "EndpointSlice"):
-        return [each for each in near if spec_of(each).get("host") == name]
-    return [site for site in objects.sites if namespace_of(site) == namespace_of(obj)]
+        owners = [each for each in objects.accesses if spec_of(each).get("tlsCredentials") == name]
+    elif obj["kind"] in ("Service", "EndpointSlice"):
+        host = name.removesuffix(SLICE_SUFFIX) if obj["kind"] == "EndpointSlice" else name
+        owners = [each for each in objects.listeners if spec_of(each).get("host") == host]
+    else:
+        owners = list(objects.sites)
+    return [each for each in owners if namespace_of(each) == namespace_of(obj)]
