@@ -10,13 +10,13 @@ worker's: that is told, not judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from knetsim.bench.apart import run_simulation
-from knetsim.bench.figures import Figure, Samples, Target, Unit
+from knetsim.bench.figures import Figure, Samples, Target
 from knetsim.bench.floor import Floor
 from knetsim.bench.layout import Layout
 from knetsim.bench.path import (
@@ -26,6 +26,7 @@ from knetsim.bench.path import (
     PORT,
     ROUND_TRIPS,
     Ends,
+    EndsMeasure,
     ask_program,
     create_pods,
     measure_throughput,
@@ -50,30 +51,21 @@ _DEADLINE = 60.0
 _Samples = dict[str, dict[str, list[float]]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Measure:
-    """`take` measures one way once; a target is of the ratio."""
-
-    what: str
-    unit: Unit
-    target: Target | None
-    take: Callable[[Ends], float]
-
-
+#: of one way
 _MEASURES = {
-    "tcp": _Measure(
+    "tcp": EndsMeasure(
         "throughput, 1 TCP stream",
         "Gbit/s",
         Target("≥", PATH_RATIO, of="ratio"),
         lambda ends: measure_throughput(ends, 1),
     ),
-    "request": _Measure(
+    "request": EndsMeasure(
         "request over an open connection",
         "µs",
         Target("≤", round(1 / PATH_RATIO, 2), of="ratio"),
         lambda ends: ask_program(ends, "ask", ROUND_TRIPS),
     ),
-    "connect": _Measure(
+    "connect": EndsMeasure(
         "request over a connection of its own", "µs", None, lambda ends: ask_program(ends, "connect", REQUESTS)
     ),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -49,6 +50,16 @@ class Ends:
     server: Namespaces
     address: str
     port: int = PORT
+
+
+@dataclass(frozen=True, slots=True)
+class EndsMeasure:
+    """Something that is measured between two ends: `take` takes one sample; a target is of the ratio."""
+
+    what: str
+    unit: Unit
+    target: Target | None
+    take: Callable[[Ends], float]
 
 
 #: what is measured: id, words, unit, streams (0: round trips)

@@ -8,14 +8,13 @@ simulation on one machine is, and on more cores every figure is better.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from knetsim.bench.apart import run_apart
-from knetsim.bench.figures import Figure, Samples, Target, Unit
-from knetsim.bench.path import Ends, ask_program, measure_throughput, run_program
+from knetsim.bench.figures import Figure, Samples, Target
+from knetsim.bench.path import EndsMeasure, ask_program, measure_throughput, run_program
 from knetsim.bench.plan import Plan, Tell
 from knetsim.bench.routers import EMBEDDED, REAL, Kind, RouterPair
 from knetsim.system.programs import find_program, require_program
@@ -36,36 +35,27 @@ _OURS_TLS, _THEIRS_TLS = Kind((EMBEDDED, EMBEDDED), tls=True), Kind((REAL, REAL)
 Taken = Mapping[str, Mapping[str, list[float]]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Measure:
-    """`take` measures one pair once; `target` is of what embedded routers reach of what skrouterd does."""
-
-    what: str
-    unit: Unit
-    target: Target | None
-    take: Callable[[Ends], float]
-
-
+#: of one pair; a target is of what embedded routers reach of what skrouterd does
 _MEASURES = {
-    "tcp-1": _Measure(
+    "tcp-1": EndsMeasure(
         "throughput through two routers, 1 TCP stream",
         "Gbit/s",
         Target("≥", THROUGHPUT_RATIO, of="ratio"),
         lambda ends: measure_throughput(ends, 1, IPERF_SECONDS),
     ),
-    "tcp-4": _Measure(
+    "tcp-4": EndsMeasure(
         "throughput through two routers, 4 TCP streams",
         "Gbit/s",
         Target("≥", THROUGHPUT_RATIO, of="ratio"),
         lambda ends: measure_throughput(ends, 4, IPERF_SECONDS),
     ),
-    "request": _Measure(
+    "request": EndsMeasure(
         f"request of {REQUEST_BYTES} bytes and answer over an open connection",
         "µs",
         Target("≤", LATENCY_RATIO, of="ratio"),
         lambda ends: ask_program(ends, "ask", REQUESTS, REQUEST_BYTES),
     ),
-    "connections": _Measure(
+    "connections": EndsMeasure(
         "connections one after the other, each with a request, an answer and both ends",
         "connections/s",
         None,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import socket
 import ssl
 import stat
-import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from cryptography import x509
 
 from knetsim.control.kubernetes.certificates import Authority, Credentials, KeyPair, write_credentials
 from knetsim.control.kubernetes.kubeconfig import build_kubeconfig, format_kubeconfig, join_kubeconfigs
+from tests import handshakes
 
 
 @pytest.fixture
@@ -32,27 +31,7 @@ def shake_hands(server: KeyPair, client: KeyPair, ca: Path, name: str) -> str:
     for context in (accepting, calling):  # as every context of Python 3.13
         context.verify_flags |= ssl.VERIFY_X509_STRICT
     calling.load_cert_chain(client.certificate, client.key)
-    ours, theirs = socket.socketpair()
-    said: list[str] = []
-
-    def accept() -> None:
-        try:
-            with accepting.wrap_socket(theirs, server_side=True) as secure:
-                subject = secure.getpeercert() or {}
-                said.extend(value for part in subject["subject"] for key, value in part if key == "commonName")
-                secure.sendall(b".")
-        except ssl.SSLError:
-            theirs.close()
-
-    thread = threading.Thread(target=accept)
-    thread.start()
-    try:
-        with calling.wrap_socket(ours, server_hostname=name) as secure:
-            secure.recv(1)
-    finally:
-        ours.close()
-        thread.join()
-    return "".join(said)
+    return handshakes.shake_hands(accepting, calling, name)
 
 
 @pytest.mark.parametrize("name", ["10.1.0.10", "kubernetes", "127.0.0.1", "::1"])

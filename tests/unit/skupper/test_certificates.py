@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from knetsim.dataplane.skupper.certificates import build_authority, find_fault, issue, read_authority
 from knetsim.errors import InputError
+from tests import handshakes
 
 SITE, OTHER = build_authority("skupper-site-ca"), build_authority("another")
 
@@ -34,23 +33,7 @@ def shake_hands(directory: Path, server: Mapping[str, bytes], client: Mapping[st
     """ssl.SSLError when either does not believe the other."""
     accepting = context(directory, "server", server, ssl.PROTOCOL_TLS_SERVER)
     calling = context(directory, "client", client, ssl.PROTOCOL_TLS_CLIENT)
-    ours, theirs = socket.socketpair()
-
-    def accept() -> None:
-        try:
-            with accepting.wrap_socket(theirs, server_side=True) as secure:
-                secure.sendall(b".")
-        except ssl.SSLError:
-            theirs.close()
-
-    thread = threading.Thread(target=accept)
-    thread.start()
-    try:
-        with calling.wrap_socket(ours, server_hostname=name) as secure:
-            secure.recv(1)
-    finally:
-        ours.close()
-        thread.join()
+    handshakes.shake_hands(accepting, calling, name)
 
 
 @pytest.mark.parametrize("name", ["10.1.0.1", "west.example"])

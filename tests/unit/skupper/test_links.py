@@ -21,6 +21,7 @@ from knetsim.dataplane.skupper.router.message import (
 )
 from knetsim.dataplane.skupper.router.peers import CAPABILITIES, Peer
 from knetsim.dataplane.skupper.router.streams import ACCEPTED, MODIFIED, RELEASED, Incoming
+from tests.skupper_loop import run_until
 
 SECONDS = 20.0
 HEAD = build_head(Annotations(STREAMING, None, "0/A", ("0/A",)), Properties(to="web"), {}) + BODY_NULL
@@ -129,21 +130,7 @@ class Pair:
 
     def run(self, fact: Callable[[], bool]) -> None:
         """Until something is so."""
-        deadline = self.loop.after(SECONDS, self.loop.stop)
-        so = False
-
-        def look() -> None:
-            nonlocal so
-            so = fact()
-            if so:
-                self.loop.stop()
-            else:
-                self.loop.after(0.002, look)
-
-        self.loop.soon(look)
-        self.loop.run()
-        deadline.cancel()
-        assert so
+        run_until(self.loop, fact, SECONDS)
 
     def close(self) -> None:
         self.a.connection.drop("the test is over")

@@ -23,6 +23,7 @@ from knetsim.dataplane.skupper.router.metrics import build_metrics
 from knetsim.dataplane.skupper.router.router import Router
 from knetsim.dataplane.skupper.router.streams import PIECE
 from knetsim.dataplane.skupper.router.tcp import ACKNOWLEDGED, WINDOW
+from tests.skupper_loop import run_until
 
 HOST = "127.0.0.1"
 SECONDS = 20.0
@@ -92,21 +93,7 @@ class Routers:
 
     def run(self, fact: Callable[[], bool]) -> None:
         """Until something is so."""
-        deadline = self.loop.after(SECONDS, self.loop.stop)
-        so = False
-
-        def look() -> None:
-            nonlocal so
-            so = fact()
-            if so:
-                self.loop.stop()
-            else:
-                self.loop.after(0.002, look)
-
-        self.loop.soon(look)
-        self.loop.run()
-        deadline.cancel()
-        assert so
+        run_until(self.loop, fact, SECONDS)
 
     def ask(self, port: int, text: bytes) -> bytes:
         """What comes back from a service; the routers run meanwhile."""
