@@ -1,0 +1,108 @@
+"""A page as a lesson: its chapters, and the blocks that are run, in order; every mistake of the page at once.
+
+What a page says of its blocks stands in `remark.py`. A chapter begins at every heading of the first level; on a page
+that has only one of these, its title, at every heading of the second. The slides of a Marp deck end at `---`, and
+before headings where its front matter says so (`headingDivider`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from knetsim.errors import NotFound, Problem, ScenarioError
+from knetsim.lessons.block import FRONT, Block, Chapter
+from knetsim.lessons.markdown import Element, Heading, Rule, read_page
+from knetsim.lessons.reading import Reading, Where
+
+DEFAULT_SCENARIO = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A page that was read. `only_shown` counts blocks that are not run."""
+
+    file: str
+    scenario: str
+    options: str
+    chapters: tuple[Chapter, ...]
+    blocks: tuple[Block, ...]
+    slides: int
+    only_shown: int
+
+    def find_chapter(self, word: str) -> Chapter:
+        """A chapter by the number that its title has, or counted where titles have none, or by words of its title.
+        NotFound."""
+        wanted = word.strip().lower()
+        tests: tuple[Callable[[Chapter], bool], ...] = (
+            lambda chapter: chapter.own_number == wanted,
+            lambda chapter: str(chapter.number) == wanted and not chapter.own_number,
+            lambda chapter: wanted in chapter.title.lower(),
+        )
+        for test in tests if wanted else ():
+            if found := [chapter for chapter in self.chapters if test(chapter)]:
+                return found[0]
+        known = "; ".join(map(str, self.chapters))
+        raise NotFound(f"no chapter '{word}' in {self.file}", hint=f"there are: {known}" if known else "it has none")
+
+
+def read_lesson(path: Path) -> Lesson:
+    """The lesson in the file `path`. NotFound; ScenarioError with every mistake of the page."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path}", hint="a page is a Markdown file, as README.md is") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioError([Problem(str(path), 0, 0, f"cannot be read: {error}")]) from error
+    return parse_lesson(text, str(path))
+
+
+def parse_lesson(text: str, file: str) -> Lesson:
+    """As `read_lesson`, of a page's text."""
+    page = read_page(text)
+    reading = Reading(list(page.mistakes))
+    places = list(_find_places(page.elements, page.front))
+    for element, where in zip(page.elements, places, strict=True):
+        reading.take(element, where)
+    reading.finish()
+    if reading.mistakes:
+        raise ScenarioError([Problem(file, one.line, 1, one.what, one.hint) for one in reading.mistakes])
+    scenario, options = reading.scenario or (str(page.front.get(key) or "") for key in ("scenario", "options"))
+    return Lesson(
+        file=file,
+        scenario=scenario or DEFAULT_SCENARIO,
+        options=options,
+        chapters=tuple(dict.fromkeys(where.chapter for where in places if where.chapter is not FRONT)),
+        blocks=tuple(reading.blocks),
+        slides=max((where.slide for where in places), default=0),
+        only_shown=reading.only_shown,
+    )
+
+
+def _find_places(elements: Sequence[Element], front: dict[str, Any]) -> Iterator[Where]:
+    """For each element the chapter, the slide and the heading that it stands under."""
+    titles = sum(isinstance(element, Heading) and element.level == 1 for element in elements)
+    chapter_level = 1 if titles > 1 else 2
+    is_deck, dividers = bool(front.get("marp")), _read_dividers(front)
+    chapter, slide, title, is_empty = FRONT, int(is_deck), "", True
+    for element in elements:
+        if isinstance(element, Rule) and is_deck:
+            slide, is_empty = slide + 1, True
+        elif isinstance(element, Heading):
+            if is_deck and element.level in dividers and not is_empty:
+                slide += 1
+            title = element.text
+            if element.level == chapter_level:
+                chapter = Chapter(chapter.number + 1, title, element.line)
+        is_empty = is_empty and isinstance(element, Rule)
+        yield Where(chapter, slide, title)
+
+
+def _read_dividers(front: dict[str, Any]) -> frozenset[int]:
+    """The levels of headings before which Marp begins a slide."""
+    said = front.get("headingDivider")
+    if isinstance(said, int):
+        return frozenset(range(1, said + 1))
+    return frozenset(said) if isinstance(said, list) else frozenset()
