@@ -51,6 +51,8 @@ ROUTER_PORTS = (
 #: where every simulation's state lives on the host, and where a simulation sees its own
 HOST_STATE = "/run/knetsim"
 INSIDE_STATE = "/tmp/knetsim"
+#: of the environment: which simulation is meant where no `--name` says so
+NAME_VARIABLE = "KNETSIM_NAME"
 #: inside, where etcd keeps its files
 MEMORY_DISK = f"{INSIDE_STATE}/disk"
 #: inside, where the files of images are

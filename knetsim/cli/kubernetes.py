@@ -12,6 +12,7 @@ import click
 import yaml
 
 from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, MissingTool, NotFound, ScenarioError
+from knetsim.names import NAME_VARIABLE
 from knetsim.scenario.manifests import ClusterNodes, collect_manifests
 from knetsim.scenario.spec import ManifestRef
 from knetsim.system import rpc, state
@@ -19,7 +20,9 @@ from knetsim.system.kubeconfig_merge import merge_contexts
 from knetsim.system.ledger import Ledger
 from knetsim.system.programs import find_program
 
-name_option = click.option("--name", metavar="NAME", help="Which simulation, when several run.")
+name_option = click.option(
+    "--name", metavar="NAME", envvar=NAME_VARIABLE, help=f"Which simulation, when several run (or ${NAME_VARIABLE})."
+)
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

@@ -16,16 +16,16 @@ import click
 
 from knetsim.cli.bench import bench
 from knetsim.cli.conformance import conformance
-from knetsim.cli.kubernetes import apply, kubeconfig, kubectl
+from knetsim.cli.kubernetes import apply, kubeconfig, kubectl, name_option
+from knetsim.cli.lesson import lesson
 from knetsim.cli.links import link
+from knetsim.cli.scenarios import find_scenario
 from knetsim.cli.terminal import Output, ensure_standard_files
-from knetsim.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, KnetsimError, NotFound, UsageError
-from knetsim.names import did_you_mean
+from knetsim.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, KnetsimError, UsageError
+from knetsim.names import NAME_VARIABLE, did_you_mean
 
-_SCENARIOS = Path(__file__).resolve().parent.parent.parent / "scenarios"
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
-name_option = click.option("--name", metavar="NAME", help="Which simulation, when several run.")
 output_option = click.option(
     "-o",
     "--output",
@@ -62,7 +62,7 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 
 @cli.command()
 @click.argument("scenario", default="default")
-@click.option("--name", metavar="NAME", help="Name of the simulation (default: the scenario's).")
+@click.option("--name", metavar="NAME", envvar=NAME_VARIABLE, help="Name of the simulation (default: the scenario's).")
 @click.option("--detach", "-d", is_flag=True, help="Return once it is ready; it runs until `knetsim down`.")
 @click.option(
     "--exec", "-e", "lines", multiple=True, metavar="CMD", help="Run a line of the prompt, then end. Repeatable."
@@ -94,26 +94,8 @@ def up(
     """Start SCENARIO (a file, or the name of one that comes along) and open the mininet> prompt."""
     from knetsim.cli.up import Options, start
 
-    path, repair = _scenario_path(scenario), not no_repair
+    path, repair = find_scenario(scenario), not no_repair
     return start(Options(path, name, detach, lines, repair=repair, api_address=api_address, images=images))
-
-
-def _scenario_path(word: str) -> Path:
-    """The file that SCENARIO means."""
-    path = Path(word)
-    if path.exists():
-        return path
-    bundled = _SCENARIOS / f"{word}.yaml"
-    if bundled.exists():
-        return bundled
-    known = [candidate.stem for candidate in _SCENARIOS.glob("*.yaml")]
-    raise _input_error(
-        NotFound(f"no scenario '{word}'", why="no such file, and none of that name comes along"), word, known
-    )
-
-
-def _input_error(error: KnetsimError, word: str, known: list[str]) -> UsageError:
-    return UsageError(error.what, error.where, error.why, did_you_mean(word, known))
 
 
 @cli.command()
@@ -232,7 +214,7 @@ def validate(scenario: str, output: Output) -> None:
     """Check SCENARIO and its manifests without starting anything."""
     from knetsim.cli.check import report_valid
 
-    report_valid(_scenario_path(scenario), output)
+    report_valid(find_scenario(scenario), output)
 
 
 def _add_reports() -> None:
@@ -270,7 +252,7 @@ def _add_reports() -> None:
 
 
 _add_reports()
-for command in (apply, bench, conformance, kubeconfig, kubectl, link):
+for command in (apply, bench, conformance, kubeconfig, kubectl, lesson, link):
     cli.add_command(command)
 
 

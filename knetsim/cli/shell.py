@@ -28,6 +28,7 @@ from mininet.util import quietRun
 
 from knetsim.cli.execute import build_environment
 from knetsim.cli.render import print_error, render_status
+from knetsim.cli.typist import LineRecord
 from knetsim.cluster_skupper import create_conf
 from knetsim.control_planes import require_kubernetes
 from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, UsageError
@@ -64,6 +65,7 @@ class Shell(CLI):  # type: ignore[misc]
         lg.handlers[0].stream = sys.stdout  # where everything else that the prompt prints goes
         self.inPoller.register(self.stdin, POLLIN)
         self._capturing = threading.Lock()
+        self.record = LineRecord()
 
     def run_prompt(self) -> int:
         """Read and run lines until `exit` or the end of input; 0, or, for input from a pipe, the first failure's
@@ -294,13 +296,14 @@ class Shell(CLI):  # type: ignore[misc]
 
     def onecmd(self, line: str) -> Any:
         """Run one line; an error is shown, whichever command raised it, and the prompt goes on."""
-        try:
-            return super().onecmd(line)
-        except KnetsimError as error:
-            self._show(error)
-        except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the user's simulation
-            print_error(error, verbose=True)
-            self.code = EXIT_FAILED
+        with self.record.noting(self):
+            try:
+                return super().onecmd(line)
+            except KnetsimError as error:
+                self._show(error)
+            except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the user's simulation
+                print_error(error, verbose=True)
+                self.code = EXIT_FAILED
         return None
 
     def completenames(self, text: str, *ignored: Any) -> list[str]:

@@ -117,8 +117,10 @@ def _simulate(options: Options, scenario: Scenario, name: str, ready: Callable[[
         simulation.wait()
         return 0
     from knetsim.cli.shell import Shell
+    from knetsim.cli.typist import answer_typist
 
     shell = Shell(simulation)
+    answer_typist(simulation, shell.record)
     return shell.run_lines(options.lines) if options.lines else shell.run_prompt()
 
 

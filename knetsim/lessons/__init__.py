@@ -1,6 +1,6 @@
 """Pages whose commands are run by the tests: the course, the README, everything under docs/.
 
-    remark.py       what an invisible comment says, as `<!-- run: mininet | expect: 2 received -->`; its language is there
+    remark.py       what an invisible comment says, as `<!-- run: mininet | expect: 2 received -->`; its language
     markdown.py     a page's text as headings, slides, comments and fenced blocks, with their lines
     lesson.py       these as a lesson: chapters, and in order the blocks that are run (block.py, made by reading.py)
     checks.py       what a block printed against what was expected; pure

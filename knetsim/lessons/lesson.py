@@ -18,6 +18,8 @@ from knetsim.lessons.markdown import Element, Heading, Rule, read_page
 from knetsim.lessons.reading import Reading, Where
 
 DEFAULT_SCENARIO = "default"
+#: what a page says that needs no simulation
+NO_SCENARIO = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,11 @@ class Lesson:
     blocks: tuple[Block, ...]
     slides: int
     only_shown: int
+
+    @property
+    def starts_itself(self) -> bool:
+        """Whether one of its blocks starts the simulation."""
+        return any(block.kind == "start" for block in self.blocks)
 
     def find_chapter(self, word: str) -> Chapter:
         """A chapter by the number that its title has, or counted where titles have none, or by words of its title.

@@ -38,9 +38,17 @@ def raise_on_termination() -> None:
 
 
 def ignore_termination() -> None:
-    """The end has begun: further requests change nothing."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    """The end has begun: further requests change nothing.
+
+    Not by SIG_IGN: of two signals that come at once, Python would meet the second without a handler, complain of that,
+    and forget what the first has raised.
+    """
+    signal.signal(signal.SIGTERM, _take_no_notice)
+    signal.signal(signal.SIGHUP, _take_no_notice)
+
+
+def _take_no_notice(number: int, frame: FrameType | None) -> None:
+    """The reaction to a signal that asks for what is being done."""
 
 
 def ignore_interrupts() -> None:
