@@ -26,6 +26,7 @@ A packet's way is the tuple `PATH` in knetsim/dataplane/__init__.py. They are pu
     where are daemons kept running?       knetsim/system/daemon.py
     where is all this measured?           knetsim/bench
     where do Kubernetes' own tests run?   knetsim/conformance
+    who runs the README's commands?         knetsim/lessons
     where is `C0w1.exec_container`?       knetsim/node/worker.py
 
 From Python: `from knetsim import Simulation, read_scenario`, then

@@ -54,7 +54,7 @@ def test(files: tuple[Path, ...], scenario: str | None, output: str) -> int:
     from knetsim.system import signals
 
     pages = read_lessons(files, scenario)
-    _require_root()
+    _require_root(pages)
     signals.raise_on_termination()
     try:
         results = [_test_page(page, quiet=output == "json") for page in pages]
@@ -80,7 +80,7 @@ def run(file: Path, scenario: str | None, chapter: str | None) -> int:
 
     page = read_lessons([file], scenario)[0]
     start = page.find_chapter(chapter) if chapter else None
-    _require_root()
+    _require_root([page])
     signals.raise_on_termination()
     try:
         return Reader(page, open_stage).go(start)
@@ -121,8 +121,10 @@ def _read_scenario(word: str) -> Scenario:
         raise NotFound("it has mistakes", why=str(error.problems[0]), hint=f"knetsim validate {word}") from error
 
 
-def _require_root() -> None:
-    if os.geteuid() != 0:
+def _require_root(pages: Sequence[Lesson]) -> None:
+    from knetsim.lessons.lesson import NO_SCENARIO
+
+    if os.geteuid() != 0 and any(page.starts_itself or page.scenario != NO_SCENARIO for page in pages):
         raise MissingTool("a lesson needs root", why="it starts a simulation", hint="sudo ./utils/knetsim lesson …")
 
 

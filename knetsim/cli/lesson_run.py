@@ -97,7 +97,7 @@ class Reader:
         while True:
             block = self._page.blocks[self._next] if self._next < len(self._page.blocks) else None
             if block is not None and block.hidden:
-                self._play(player, printer, block, shown=False)
+                self._play_hidden(player, printer, block)
                 self._next += 1
                 continue
             if block is not None:
@@ -145,11 +145,17 @@ class Reader:
         for line in show_block(block):
             click.echo(f"    {_paint(line, 'good')}")
 
-    def _play(self, player: Player, printer: _Printer, block: Block, shown: bool = True) -> None:
+    def _play(self, player: Player, printer: _Printer, block: Block) -> None:
         printer.begin()
         outcome = player.play(block)
-        if shown or not outcome.is_good:
-            printer.finish(outcome)
+        printer.finish(outcome)
+        _report(self._page, outcome)
+
+    def _play_hidden(self, player: Player, printer: _Printer, block: Block) -> None:
+        """What the page's author prepares is not for the reader, unless it fails."""
+        with printer.silence():
+            outcome = player.play(block)
+        if not outcome.is_good:
             _report(self._page, outcome)
 
     def _play_own(self, player: Player, printer: _Printer, near: Block, line: str) -> None:
@@ -158,7 +164,8 @@ class Reader:
             place = near.place or "shell"
             step = Step(line, near.line)
             own = Block("run", near.line, place=place, steps=(step,), checks=Checks(code="any"), within=_OWN_SECONDS)
-            self._play(player, printer, own)
+            printer.begin()
+            printer.finish(player.play(own))
 
 
 def show_block(block: Block) -> list[str]:

@@ -46,7 +46,7 @@ class Lesson:
         tests: tuple[Callable[[Chapter], bool], ...] = (
             lambda chapter: chapter.own_number == wanted,
             lambda chapter: str(chapter.number) == wanted and not chapter.own_number,
-            lambda chapter: wanted in chapter.title.lower(),
+            lambda chapter: wanted in chapter.title.lower() and not wanted.isdigit(),
         )
         for test in tests if wanted else ():
             if found := [chapter for chapter in self.chapters if test(chapter)]:

@@ -27,7 +27,8 @@ _SHOWN_LANGUAGES = frozenset({"text", "yaml", "json", "toml", "markdown"})
 _PLACES = (PROMPT, SHELL, "start", "no")
 _TARGET = re.compile(r"[A-Za-z][A-Za-z0-9]*(/[a-z0-9]([a-z0-9.-]*[a-z0-9])?){0,2}")
 _PROMPT = re.compile(r"(?P<prompt>mininet>|\$|[A-Za-z0-9][\w:-]*>)(?: (?P<text>.*))?$")
-_CONTINUED = re.compile(r"\\$|<<-?\s*['\"]?\w+")
+#: a line that does not end a command: it breaks off, opens a document or something that another word closes
+_CONTINUED = re.compile(r"(\\|\||&&|[{(]|\b(do|then|else))\s*$|<<-?\s*['\"]?\w+")
 _SECONDS = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>s|min)")
 _FILE_NAME = re.compile(r"[\w.-]*\w[\w.-]*")
 _LONGEST = 3600.0
@@ -182,18 +183,20 @@ class Reading:
         if fence.language != "console":
             return [Step(text, fence.line + 1 + number) for number, text in enumerate(lines)]
         steps: list[Step] = []
+        is_open = False
         for number, line in enumerate(lines, fence.line + 1):
             last = steps[-1] if steps else None
-            if last is not None and line.startswith("> ") and _CONTINUED.search(last.text.partition("\n")[0]):
+            if is_open and line.startswith("> "):
                 steps.append(Step(line[2:], number))
             elif prompt := _PROMPT.match(line):
                 self._check_prompt(prompt["prompt"], remark, number)
                 steps.append(Step(prompt["text"] or "", number))
+                is_open = _CONTINUED.search(steps[-1].text) is not None
             elif last is None:
                 self._wrong(number, "a console begins with a prompt", "mininet> status, or: $ sudo ./utils/run")
                 break
             else:
-                steps[-1] = replace(last, shown=(*(last.shown or ()), line))
+                steps[-1], is_open = replace(last, shown=(*(last.shown or ()), line)), False
         return steps
 
     def _check_prompt(self, prompt: str, remark: Remark, line: int) -> None:

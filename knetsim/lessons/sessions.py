@@ -120,10 +120,9 @@ class ShellSession(Session):
         """`argv` ends in the shell; `setup` are lines that are typed before anybody looks."""
         self._word = secrets.token_hex(8)
         self._prompt = re.compile(rf"<{self._word}:(\d+|more)>")
-        own = {"PS1": f"<{self._word}:$?>", "PS2": f"<{self._word}:more>"}
-        super().__init__(Terminal(argv, env={**env, **own}, cwd=cwd))
-        # a shell that another program starts may have got a prompt from that
-        for line in (f"PS1='{own['PS1']}' PS2='{own['PS2']}'", *setup):
+        # no prompt until ours: one that the shell shows at once could be taken for the answer to our first line
+        super().__init__(Terminal(argv, env={**env, "PS1": "", "PS2": ""}, cwd=cwd))
+        for line in (f"PS1='<{self._word}:$?>' PS2='<{self._word}:'more'>'", *setup):
             self.start_line(line)
             if not self.wait(_SHELL_SECONDS) or self.terminal.has_ended:
                 said = clean_output(self.terminal.text)

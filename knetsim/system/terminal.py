@@ -107,8 +107,8 @@ class Terminal:
         return True
 
     def close(self, grace: float = 5.0) -> int:
-        """Hang up, as a terminal does that is closed; after `grace` seconds KILL. The exit code, as of a shell. Twice is
-        once."""
+        """Hang up, as a terminal that is closed does; KILL after `grace` seconds. The exit code, as of a shell.
+        Twice is once."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGHUP)
             try:

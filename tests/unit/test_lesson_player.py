@@ -1,0 +1,233 @@
+"""Lessons played in real shells at real terminals, without a simulation: every trouble a block can have."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from knetsim.errors import KnetsimError
+from knetsim.lessons.lesson import parse_lesson
+from knetsim.lessons.player import Outcome, Player
+from knetsim.lessons.stage import Stage
+
+PAGE = "<!-- scenario: none -->\n"
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    (tmp_path / "there.txt").write_text("there\n")
+    stage = Stage(f"test-{os.getpid()}-shells", ["false"], tmp_path)
+    yield stage
+    stage.close()
+    assert not stage.directory.exists()
+
+
+def play(stage: Stage, text: str) -> list[Outcome]:
+    page = parse_lesson(PAGE + textwrap.dedent(text), "page.md")
+    player = Player(page, stage)
+    assert player.open() == ""
+    return list(player.play_all(page.blocks))
+
+
+def wrong(outcome: Outcome) -> tuple[str, ...]:
+    return outcome.difference.what if outcome.difference else ()
+
+
+def test_a_shell_keeps_what_it_was_told(stage: Stage) -> None:
+    outcomes = play(
+        stage,
+        """\
+        <!-- run: shell -->
+        ```bash
+        a=3
+        cat there.txt > copy.txt
+        ```
+        <!-- run: shell -->
+        ```console
+        $ echo $a; cat copy.txt
+        3
+        there
+        $ for i in 1 2; do
+        > echo "$i"
+        > done
+        1
+        2
+        ```
+        <!-- run: shell | type: echo $a -->
+        """,
+    )
+    assert [wrong(outcome) for outcome in outcomes] == [(), (), ()]
+    assert outcomes[2].output == "3"
+    assert not (stage.base / "copy.txt").exists()
+
+
+def test_files_are_written_and_never_over_others(stage: Stage) -> None:
+    outcomes = play(
+        stage,
+        """\
+        <!-- file: new.txt -->
+        ```text
+        one
+        two
+        ```
+        <!-- run: shell -->
+        ```console
+        $ cat new.txt
+        one
+        two
+        ```
+        <!-- file: new.txt -->
+        ```text
+        again
+        ```
+        <!-- file: there.txt -->
+        ```text
+        lost?
+        ```
+        """,
+    )
+    assert [outcome.is_good for outcome in outcomes] == [True, True, True, False]
+    assert wrong(outcomes[3]) == ("there is a file there.txt already",)
+    assert (stage.base / "there.txt").read_text() == "there\n"
+
+
+@pytest.mark.parametrize(
+    ("remark", "line", "what"),
+    [
+        ("expect: foo", "echo bar", ("no line like: foo",)),
+        ("never: bar", "echo bar", ("a line like: bar",)),
+        ("exit: 0", "(exit 3)", ("exit code 3, expected 0",)),
+        ("exit: 4", "(exit 3)", ("exit code 3, expected 4",)),
+        ("exit: fails", "true", ("exit code 0, expected none but 0",)),
+        ("expect: foo | exit: 2", "false", ("no line like: foo", "exit code 1, expected 2")),
+        ("within: 0.2s", "sleep 1000", ("it did not end in 0.2 s, and was ended",)),
+        ("expect: x", "cat <<E", ("the command is not complete: its shell waits for more",)),
+    ],
+)
+def test_what_differs_is_told_and_the_rest_goes_on(stage: Stage, remark: str, line: str, what: tuple[str, ...]) -> None:
+    text = f"<!-- run: shell | {remark} -->\n```bash\n{line}\n```\n"
+    first, second = play(stage, text + "<!-- run: shell | expect: ^on -->\n```bash\necho on\n```\n")
+    assert wrong(first) == what
+    assert first.difference is not None
+    assert (first.difference.line, first.difference.typed) == (4, f"$ {line}")
+    assert second.is_good
+
+
+def test_a_line_that_fails_ends_its_block(stage: Stage) -> None:
+    (outcome,) = play(stage, "<!-- run: shell -->\n```bash\necho a\nfalse\ntouch never\n```\n")
+    assert wrong(outcome) == ("exit code 1, expected 0",)
+    assert outcome.difference is not None
+    assert outcome.difference.line == 5
+    assert not (stage.directory / "never").exists()
+
+
+def test_shown_output_that_differs(stage: Stage) -> None:
+    text = "<!-- run: shell -->\n```console\n$ echo a\nb\n```\n<!-- run: shell -->\n```bash\nseq 9\n```\n"
+    first, second = play(stage, text + "<!-- output -->\n```\n1\n…\n8\n```\n")
+    assert wrong(first) == ("it printed something else",)
+    assert first.difference is not None
+    assert (first.difference.expected, first.difference.seen) == (("b",), "a")
+    assert wrong(second) == ("it printed something else than the page shows",)
+
+
+def test_what_ignores_ctrl_c_is_killed_and_its_shell_stays(stage: Stage) -> None:
+    script = """trap '' INT; echo begun; while :; do sleep 1; done"""
+    text = f'<!-- run: shell | within: 0.3s -->\n```bash\na=1\nbash -c "{script}"\n```\n'
+    first, second = play(stage, text + "<!-- run: shell -->\n```console\n$ echo $a\n1\n```\n")
+    assert wrong(first) == ("it did not end in 0.3 s, and was ended",)
+    assert first.difference is not None
+    assert "begun" in first.difference.seen
+    assert second.is_good
+
+
+def test_ctrl_c_when_the_page_says_so(stage: Stage) -> None:
+    loop = "while :; do echo tick; sleep 0.01; done"
+    text = f'<!-- run: shell | interrupt: tick | expect: tick | exit: 130 -->\n```bash\nbash -c "{loop}"\n```\n'
+    assert [wrong(outcome) for outcome in play(stage, text)] == [()]
+
+
+def test_a_shell_that_ends_is_replaced(stage: Stage) -> None:
+    text = "<!-- run: shell | exit: 5 -->\n```bash\nexit 5\n```\n<!-- run: shell -->\n```console\n$ echo on\non\n```\n"
+    assert [wrong(outcome) for outcome in play(stage, text)] == [(), ()]
+
+
+def test_a_block_that_succeeds_eventually(stage: Stage) -> None:
+    text = """\
+    <!-- run: shell | eventually: 20s | expect: ^xxx -->
+    ```bash
+    printf x >> grows; cat grows; echo
+    ```
+    <!-- run: shell | eventually: 0.1s | expect: never -->
+    ```bash
+    echo now
+    ```
+    """
+    good, bad = play(stage, text)
+    assert good.is_good
+    assert wrong(bad) == ("no line like: never",)
+
+
+def test_what_goes_on_in_the_background(stage: Stage) -> None:
+    text = """\
+    <!-- run: shell | background: counter | expect: line 2 -->
+    ```bash
+    n=0
+    while sleep 0.01; do n=$((n+1)); echo line $n; test -e stop && break; done
+    ```
+    <!-- watch: counter | expect: line 5 -->
+    <!-- run: shell | type: touch stop -->
+    <!-- await: counter | expect: line 5 | never: line 0 -->
+    <!-- run: shell | background: counter | expect: begun -->
+    ```bash
+    bash -c 'echo begun; sleep 1000'
+    ```
+    <!-- end: counter | expect: begun -->
+    """
+    assert [wrong(outcome) for outcome in play(stage, text)] == [()] * 6
+
+
+def test_troubles_of_what_goes_on(stage: Stage) -> None:
+    text = """\
+    <!-- run: shell | background: short | expect: ready -->
+    ```bash
+    echo other
+    ```
+    <!-- end: short | expect: ready -->
+    <!-- run: shell | background: long | within: 0.2s | expect: ready -->
+    ```bash
+    sleep 1000
+    ```
+    <!-- watch: long | within: 0.2s | expect: ready -->
+    <!-- await: long | within: 0.2s -->
+    """
+    short, end, long, watch, wait = play(stage, text)
+    assert wrong(short) == ("no line like: ready", "it has ended")
+    assert wrong(end) == ("no line like: ready",)
+    assert wrong(long) == wrong(watch) == ("no line like: ready",)
+    assert wrong(wait) == ("it did not end in 0.2 s, and was ended",)
+
+
+def test_without_a_simulation_its_places_are_missing(stage: Stage) -> None:
+    (outcome,) = play(stage, "<!-- run: mininet -->\n```console\nmininet> status\n```\n")
+    assert (outcome.is_good, outcome.missing) == (False, "no simulation runs")
+
+
+def test_a_simulation_that_does_not_start(stage: Stage) -> None:
+    with pytest.raises(KnetsimError, match="did not start") as caught:
+        stage.start("echo no memory; exit 1", 20)
+    assert caught.value.why == "no memory"
+    with pytest.raises(KnetsimError, match="not ready after"):
+        stage.start("echo slow; sleep 1000", 0.2)
+    assert not stage.has_simulation
+
+
+def test_whoever_listens_hears_it_as_it_comes(stage: Stage) -> None:
+    heard: list[str] = []
+    page = parse_lesson(PAGE + "<!-- run: shell -->\n```bash\necho a\necho b\n```\n", "page.md")
+    (block,) = page.blocks
+    assert Player(page, stage, heard.append).play(block).output == "a\nb"
+    assert "a" in heard or any(text.startswith("a") for text in heard)
