@@ -7,6 +7,7 @@ from typing import IO
 
 import click
 
+from knetsim.cli.kubernetes import name_option
 from knetsim.cli.terminal import Cell, Line, Output, Row, Table, print_json, print_parts
 from knetsim.status import SiteConnectorState, SiteLinkState, SiteListenerState, SiteState
 
@@ -19,7 +20,7 @@ def link() -> None:
 
 
 @link.command(name="status")
-@click.option("--name", metavar="NAME", help="Which simulation, when several run.")
+@name_option
 @click.option("-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table", help="How it is shown.")
 def link_status(name: str | None, output: Output) -> None:
     """Sites and their routers, links with cost and state, listeners, connectors, and who serves what; `wide` adds every
