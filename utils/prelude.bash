@@ -2,7 +2,7 @@
 # What the scripts of this folder share: where the checkout is, an environment without surprises, how they speak.
 # Sourced first; works from any directory and for a checkout at any path.
 
-CHECKOUT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+CHECKOUT=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034 # read by the scripts that source this
 ENVIRONMENT=$CHECKOUT/.venv
 # A root shell by `su` may lack these, and dpkg needs them.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _COMMAND = (sys.executable, "-P", "-m", "knetsim.cli.main")
 _REPORT_WIDTH = 120
+#: the width of the terminals in which pages are tested, so that tables look alike everywhere
+_COLUMNS = 160
 _FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 _scenario = click.option("--scenario", metavar="SCENARIO", help="Instead of the one that the page names.")
 
@@ -83,7 +85,7 @@ def run(file: Path, scenario: str | None, chapter: str | None) -> int:
     _require_root([page])
     signals.raise_on_termination()
     try:
-        return Reader(page, open_stage).go(start)
+        return Reader(page, lambda: open_stage(_width())).go(start)
     except signals.Terminated as request:
         return 128 + request.number
 
@@ -129,11 +131,11 @@ def _require_root(pages: Sequence[Lesson]) -> None:
 
 
 @contextmanager
-def open_stage() -> Iterator[Stage]:
+def open_stage(columns: int = _COLUMNS) -> Iterator[Stage]:
     """Where a page is run: ended, with its simulation, at the end of the block."""
     from knetsim.lessons.stage import Stage
 
-    stage = Stage(f"lesson-{os.getpid()}", _COMMAND, Path.cwd())
+    stage = Stage(f"lesson-{os.getpid()}", _COMMAND, Path.cwd(), columns)
     try:
         yield stage
     finally:
@@ -158,7 +160,7 @@ def _test_page(page: Lesson, quiet: bool) -> list[Outcome]:
             outcomes.append(outcome)
             say(build_line(page, outcome))
     for outcome in outcomes:
-        if not outcome.is_good:
+        if outcome.difference is not None:
             say("\n".join(["", *build_report(page, outcome, _width())]))
     say("" if all(one.is_good for one in outcomes) else "\n", nl=False)
     say(build_summary(page, outcomes, time.monotonic() - began))

@@ -15,9 +15,12 @@ from knetsim.conformance.results import Results, Spec, State, merge_runs
 UNEXPLAINED = "not yet known"
 
 _COMMANDS = """\
-    sudo ./utils/conformance --scenario scenarios/conformance-kube-proxy.yaml --focus '\\[sig-network\\]' --results DIR
-    sudo ./utils/conformance --scenario scenarios/conformance-zones.yaml --focus 'Traffic Distribution' --results DIR2
-    sudo ./utils/conformance --beside DIR --beside DIR2 --page docs/conformance.md"""
+<!-- run: no, it takes an hour -->
+```console
+$ sudo ./utils/conformance --scenario scenarios/conformance-kube-proxy.yaml --focus '\\[sig-network\\]' --results DIR
+$ sudo ./utils/conformance --scenario scenarios/conformance-zones.yaml --focus 'Traffic Distribution' --results DIR2
+$ sudo ./utils/conformance --beside DIR --beside DIR2 --page docs/conformance.md
+```"""
 _STATES: Sequence[State] = ("passed", "failed", "skipped")
 _RUN_HEADERS = ("proxy", "workers", "started", "minutes", "side by side", *_STATES, "at a second attempt")
 

@@ -1,7 +1,7 @@
 """What a block printed against what was expected of it; pure.
 
-Words and numbers at a pattern's ends count whole: else `0% packet loss` would be found in `100% packet loss`, and the
-lesson would pass on a network that is broken.
+A number at a pattern's end counts whole: else `0% packet loss` would be found in `100% packet loss`, and the lesson
+would pass on a network that is broken.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Pattern:
 
     def compile(self) -> re.Pattern[str]:
         """re.error when it is none."""
-        before = r"(?<!\w)" if self.text[:1].isalnum() else ""
-        ends_in_word = self.text[-1:].isalnum() and not self.text[-2:].startswith("\\")
-        after = r"(?!\w)" if ends_in_word else ""
+        before = r"(?<!\d)" if self.text[:1].isdigit() else ""
+        ends_in_number = self.text[-1:].isdigit() and not self.text[-2:].startswith("\\")
+        after = r"(?!\d)" if ends_in_number else ""
         return re.compile(f"{before}(?:{self.text}){after}", re.MULTILINE)
 
 

@@ -65,7 +65,8 @@ class Player:
     def open(self) -> str:
         """Start the simulation that the lesson is about, unless one of its blocks does; what that printed.
         KnetsimError, NotReady when it does not start."""
-        if self.lesson.starts_itself or self.lesson.scenario == NO_SCENARIO:
+        lesson = self.lesson
+        if lesson.starts_itself or lesson.scenario == NO_SCENARIO or not lesson.blocks:
             return ""
         words = [*self.stage.command, "up", self.lesson.scenario, *shlex.split(self.lesson.options)]
         return self.stage.start(f"exec {shlex.join(words)}", START_SECONDS)

@@ -18,7 +18,7 @@ The first key says what the block is:
 
 Of `run`, and each but `expect`, `never` and `type` once:
 
-    expect: PATTERN      a regular expression that is found in the output. Words and numbers at its ends count whole:
+    expect: PATTERN      a regular expression that is found in the output. A number at its ends counts whole:
                          `0% packet loss` is not in `100% packet loss`
     never: PATTERN       one that is not found there
     exit: CODE           of the last line: a number (0 unless said), `fails` or `any`; lines before it must succeed

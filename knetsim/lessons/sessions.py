@@ -19,7 +19,7 @@ from knetsim.lessons.checks import clean_output
 from knetsim.names import HOST_STATE
 from knetsim.system import rpc
 from knetsim.system.state import StateDirectory
-from knetsim.system.terminal import Terminal
+from knetsim.system.terminal import COLUMNS, Terminal
 
 MININET_PROMPT = "mininet> "
 #: seconds that a program gets to end after Ctrl-C, and after it was killed
@@ -116,18 +116,17 @@ class Session(ABC):
 class ShellSession(Session):
     """A shell: this machine's, or, by `knetsim exec`, a host's or a pod's."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, setup: Sequence[str] = ()) -> None:
-        """`argv` ends in the shell; `setup` are lines that are typed before anybody looks."""
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, columns: int = COLUMNS) -> None:
+        """`argv` starts the shell. NotReady, with what was printed, when none answers."""
         self._word = secrets.token_hex(8)
         self._prompt = re.compile(rf"<{self._word}:(\d+|more)>")
         # no prompt until ours: one that the shell shows at once could be taken for the answer to our first line
-        super().__init__(Terminal(argv, env={**env, "PS1": "", "PS2": ""}, cwd=cwd))
-        for line in (f"PS1='<{self._word}:$?>' PS2='<{self._word}:'more'>'", *setup):
-            self.start_line(line)
-            if not self.wait(_SHELL_SECONDS) or self.terminal.has_ended:
-                said = clean_output(self.terminal.text)
-                self.close()
-                raise NotReady("no shell answers", why=self._prompt.sub("", said).strip())
+        super().__init__(Terminal(argv, env={**env, "PS1": "", "PS2": ""}, cwd=cwd, columns=columns))
+        self.start_line(f"PS1='<{self._word}:$?>' PS2='<{self._word}:'more'>'")
+        if not self.wait(_SHELL_SECONDS) or self.terminal.has_ended:
+            said = clean_output(self.terminal.text)
+            self.close()
+            raise NotReady("no shell answers", why=self._prompt.sub("", said).strip())
         self._idle = self.terminal.foreground()
 
     def _has_ended(self, text: str) -> bool:
@@ -162,9 +161,11 @@ def target_argv(command: Sequence[str], target: str) -> list[str]:
 class PromptSession(Session):
     """The mininet> prompt of a simulation, which starts and ends with it."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, name: str) -> None:
+    def __init__(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, name: str, columns: int = COLUMNS
+    ) -> None:
         """`argv` starts the simulation called `name`. `wait_ready` comes next."""
-        super().__init__(Terminal(argv, env=env, cwd=cwd))
+        super().__init__(Terminal(argv, env=env, cwd=cwd, columns=columns))
         self.directory = StateDirectory(Path(HOST_STATE) / name)
         self._lines = 0
         self._code = 0

@@ -20,6 +20,7 @@ from knetsim.lessons.sessions import PromptSession, Session, ShellSession, shell
 from knetsim.names import HOST_STATE, NAME_VARIABLE
 from knetsim.system import sandbox
 from knetsim.system.state import StateDirectory
+from knetsim.system.terminal import COLUMNS, ROWS
 
 _STOP_SECONDS = 60.0
 #: what a shell of the caller's may hold that would change what commands print
@@ -37,11 +38,13 @@ class Going:
 
 @dataclass
 class Stage:
-    """`command` is how knetsim is called, `base` the directory whose files are linked. `close` it in every case."""
+    """`command` is how knetsim is called, `base` the directory whose files are linked, `columns` the terminals' width.
+    `close` it in every case."""
 
     name: str
     command: Sequence[str]
     base: Path
+    columns: int = COLUMNS
     going: dict[str, Going] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,7 +55,7 @@ class Stage:
         for entry in self.base.iterdir():
             (self.directory / entry.name).symlink_to(entry.absolute())
         home = Path(tempfile.mkdtemp(prefix=".home-", dir=self.directory))
-        self.env = build_environment(os.environ, self.name, home, is_root=os.geteuid() == 0)
+        self.env = build_environment(os.environ, self.name, home, self.columns, is_root=os.geteuid() == 0)
 
     @property
     def has_simulation(self) -> bool:
@@ -62,7 +65,7 @@ class Stage:
     def start(self, line: str, seconds: float) -> str:
         """Start a simulation by a line of a shell, and end the one before; what it printed. KnetsimError, NotReady."""
         self.end_simulation()
-        self._prompt = PromptSession(["bash", "-c", line], self.env, self.directory, self.name)
+        self._prompt = PromptSession(["bash", "-c", line], self.env, self.directory, self.name, self.columns)
         try:
             return self._prompt.wait_ready(seconds)
         except KnetsimError:
@@ -95,7 +98,7 @@ class Stage:
     def open_shell(self, place: str) -> ShellSession:
         """One more terminal at a place."""
         argv = shell_argv() if place == SHELL else target_argv(self.command, place)
-        return ShellSession(argv, self.env, self.directory)
+        return ShellSession(argv, self.env, self.directory, self.columns)
 
     def forget(self, place: str) -> None:
         """A terminal has ended, or does not answer: the next block there gets a new one. The prompt's is the
@@ -126,7 +129,9 @@ class Stage:
             shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def build_environment(caller: Mapping[str, str], name: str, home: Path, *, is_root: bool) -> dict[str, str]:
+def build_environment(
+    caller: Mapping[str, str], name: str, home: Path, columns: int = COLUMNS, *, is_root: bool
+) -> dict[str, str]:
     """What a lesson's programs find in their environment; pure. Of root no sudo is wanted, which may not be there."""
     kept = {
         key: value
@@ -136,5 +141,6 @@ def build_environment(caller: Mapping[str, str], name: str, home: Path, *, is_ro
     own = {
         "HOME": str(home), "TERM": "dumb", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "HISTFILE": "/dev/null",
         "INPUTRC": "/dev/null", "PAGER": "cat", "PYTHONUNBUFFERED": "1", NAME_VARIABLE: name,
+        "COLUMNS": str(columns), "LINES": str(ROWS),  # else tables think of a dumb terminal as of a narrow one
     }  # fmt: skip
     return {**kept, **own, **({"BASH_FUNC_sudo%%": _SUDO} if is_root else {})}

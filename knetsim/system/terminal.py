@@ -20,6 +20,7 @@ from pathlib import Path
 from knetsim.system.exec_session import resize_terminal
 from knetsim.system.run import start_error
 
+#: of a terminal unless said otherwise
 COLUMNS, ROWS = 160, 50
 #: seconds for what a program printed last; a process that it left behind may hold the terminal for ever
 _READ_REST = 1.0
