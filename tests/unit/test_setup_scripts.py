@@ -15,7 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
-    ROOT / "utils" / name for name in ("setup", "run", "test", "knetsim", "exec", "conformance", "unpack-skrouterd")
+    ROOT / "utils" / name
+    for name in ("setup", "run", "test", "knetsim", "exec", "conformance", "slides", "unpack-skrouterd")
 ] + [ROOT / ".ci/run"]
 SOURCED = sorted((ROOT / "utils").glob("*.bash"))
 DESCRIPTIONS = sorted((ROOT / "tools").glob("*/*.program"))
@@ -129,7 +130,7 @@ def test_shellcheck_finds_nothing() -> None:
     assert found.stdout == ""
 
 
-@pytest.mark.parametrize("name", ["setup", "run", "exec", "test", "conformance", "unpack-skrouterd"])
+@pytest.mark.parametrize("name", ["setup", "run", "exec", "test", "conformance", "slides", "unpack-skrouterd"])
 def test_help_is_the_comment_on_top_and_changes_nothing(checkout: Path, name: str) -> None:
     answer = call(checkout / "utils" / name, "--help")
     assert answer.returncode == 0
