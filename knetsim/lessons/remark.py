@@ -70,6 +70,9 @@ _FIRST = re.compile(r"\s*(?P<key>[a-z]+)\s*(?::|$|\|)")
 _ENTRY = re.compile(r"(?P<key>[a-z]+)\s*:(?:\s+(?P<value>.*))?$")
 _BETWEEN = re.compile(r"\s+\|\s+(?=[a-z]+\s*:(?:\s|$))")
 
+#: a `|` that was meant to separate: `expect: a| never: b`
+_GLUED = re.compile(rf"\|\s*({'|'.join(frozenset().union(*KEYS.values()))})\s*:\s")
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -149,6 +152,8 @@ def _find_mistakes(first: str, rest: Sequence[Entry]) -> Iterator[Mistake]:
         if entry.key not in known:
             hint = did_you_mean(entry.key, known) if known else f"'{first}' stands alone"
             yield Mistake(entry.line, f"'{first}' knows no '{entry.key}'", hint)
+        elif _GLUED.search(entry.value):
+            yield Mistake(entry.line, f"'{entry.value}' holds another key", "put blanks around the | before it")
         elif not entry.value:
             yield Mistake(entry.line, f"'{entry.key}:' says nothing", _example(entry.key))
         elif entry.key in _ONCE and entry.key in seen:

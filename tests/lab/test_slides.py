@@ -126,7 +126,12 @@ def test_misuse(words: list[str]) -> None:
 def test_the_measure_finds_what_lies_past_the_edges(deck: Path, tmp_path: Path) -> None:
     assert slides(str(deck)).returncode == 0
     assert measure(bare(deck, tmp_path / "good.html")) == {"slides": 2, "found": [], "asked": []}
-    deck.write_text(DECK + "\n---\n\n" + "Line.\n\n" * 40 + f"\n---\n\n{'x' * 400}\n")
+    deck.write_text(
+        DECK
+        + "\n---\n\n"
+        + "Line.\n\n" * 40
+        + "\n---\n\n<style scoped>p { position: relative; left: 1300px }</style>\n\nx\n"
+    )
     found = measure(bare(deck, tmp_path / "bad.html"))["found"]
     assert any("past the edge" in line for line in found)
     assert {line.split(":")[0] for line in found} == {"slide 3", "slide 4"}
