@@ -91,7 +91,7 @@ class Player:
             return Outcome(block, 0.0)
         if block.kind == "start":
             output = self.stage.start(block.steps[0].text, block.within)
-            return Outcome(block, 0.0, output, _compare(block, block.steps[0], output, 0, late=False))
+            return Outcome(block, 0.0, output, _compare(block, block.steps[0], output, 0))
         if block.kind in ("end", "await", "watch"):
             return self._play_going(block)
         if block.place != SHELL and not self.stage.has_simulation:
@@ -123,7 +123,7 @@ class Player:
             if difference := self._explain_step(block, step, reply, is_last=is_last):
                 return Outcome(block, 0.0, _join(said), difference)
         output = _join(said)
-        return Outcome(block, 0.0, output, _compare(block, step, output, reply.code, late=reply.late))
+        return Outcome(block, 0.0, output, _compare(block, step, output, reply.code))
 
     def _follow(self, session: Session, block: Block, said: Sequence[str], seconds: float) -> Reply:
         """Wait for a line's end, tell what it prints, and interrupt it when the page says so."""
@@ -166,6 +166,8 @@ class Player:
 
     def _play_background(self, block: Block) -> Outcome:
         """Begin what goes on, in a terminal of its own, and wait until it has printed what is expected."""
+        if before := self.stage.going.pop(block.name, None):  # its reader wants it again
+            before.session.close()
         session = self.stage.open_shell(block.place)
         self.stage.going[block.name] = Going(block, session)
         said: list[str] = []
@@ -177,8 +179,7 @@ class Player:
                 if difference := self._explain_step(block, step, reply, is_last=False):
                     return Outcome(block, 0.0, _join(said), difference)
         output, what = self._watch(session, block)
-        difference = _differ(block, block.steps[-1], what, output, block.checks.describe()) if what else None
-        return Outcome(block, 0.0, output, difference)
+        return Outcome(block, 0.0, output, _differ_if(block, block.steps[-1], what, output))
 
     def _play_going(self, block: Block) -> Outcome:
         """End what goes on, or wait for its end, or for what it prints."""
@@ -189,9 +190,7 @@ class Player:
         block = replace(block, place=going.block.place)  # for the report
         if block.kind == "watch":
             output, what = self._watch(going.session, block)
-            return Outcome(
-                block, 0.0, output, _differ(block, step, what, output, block.checks.describe()) if what else None
-            )
+            return Outcome(block, 0.0, output, _differ_if(block, step, what, output))
         if block.kind == "end":
             going.session.interrupt()
         reply = going.session.finish(block.within)
@@ -199,8 +198,7 @@ class Player:
         going.session.close()
         late = [f"it did not end in {block.within:g} s, and was ended"] if reply.late else []
         what = [*late, *block.checks.explain(reply.output, None if late else reply.code)]
-        difference = _differ(block, step, what, reply.output, block.checks.describe()) if what else None
-        return Outcome(block, 0.0, reply.output, difference)
+        return Outcome(block, 0.0, reply.output, _differ_if(block, step, what, reply.output))
 
     def _watch(self, session: Session, block: Block) -> tuple[str, list[str]]:
         """Wait until what goes on has printed what is expected; all of it, and what is missing."""
@@ -212,7 +210,7 @@ class Player:
         session.wait(block.within, is_seen)
         output = session.output
         what = block.checks.explain_output(output)
-        return output, [*what, "it has ended"] if session.has_ended else what
+        return output, [*what, "it has ended"] if what and session.has_ended else what
 
 
 def choose_blocks(lesson: Lesson, chapter: Chapter) -> list[Block]:
@@ -240,7 +238,7 @@ def _join(said: Sequence[str]) -> str:
     return "\n".join(part for part in said if part)
 
 
-def _compare(block: Block, step: Step, output: str, code: int | None, *, late: bool) -> Difference | None:
+def _compare(block: Block, step: Step, output: str, code: int | None) -> Difference | None:
     """What a block as a whole came to against what the page says of it."""
     what = block.checks.explain(output, code)
     expected = block.checks.describe()
@@ -256,6 +254,11 @@ def _with_code(output: str, code: int | None) -> str:
 
 def _differ(block: Block, step: Step, what: Sequence[str], seen: str, expected: Sequence[str] = ()) -> Difference:
     return Difference(step.line, tuple(what), tuple(expected), seen, f"{block.prompt}{step.text}")
+
+
+def _differ_if(block: Block, step: Step, what: Sequence[str], seen: str) -> Difference | None:
+    """A difference from what is expected of the block, if there is anything wrong."""
+    return _differ(block, step, what, seen, block.checks.describe()) if what else None
 
 
 def _explain_error(block: Block, error: KnetsimError) -> Difference:

@@ -192,6 +192,12 @@ def test_what_goes_on_in_the_background(stage: Stage) -> None:
 
 def test_troubles_of_what_goes_on(stage: Stage) -> None:
     text = """\
+    <!-- run: shell | background: early | expect: ready -->
+    ```bash
+    echo ready
+    ```
+    <!-- watch: early | expect: ready -->
+    <!-- await: early | expect: ready -->
     <!-- run: shell | background: short | expect: ready -->
     ```bash
     echo other
@@ -204,7 +210,8 @@ def test_troubles_of_what_goes_on(stage: Stage) -> None:
     <!-- watch: long | within: 0.2s | expect: ready -->
     <!-- await: long | within: 0.2s -->
     """
-    short, end, long, watch, wait = play(stage, text)
+    *early, short, end, long, watch, wait = play(stage, text)
+    assert [wrong(outcome) for outcome in early] == [(), (), ()]
     assert wrong(short) == ("no line like: ready", "it has ended")
     assert wrong(end) == ("no line like: ready",)
     assert wrong(long) == wrong(watch) == ("no line like: ready",)
