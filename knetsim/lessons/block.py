@@ -41,7 +41,7 @@ class Chapter:
         return match[1] if match else ""
 
     def __str__(self) -> str:
-        return self.title if self.own_number else f"{self.number} {self.title}".strip()
+        return self.title if self.own_number or not self.title else f"{self.number} {self.title}"
 
 
 #: what is expected where nothing is said: that it does not fail

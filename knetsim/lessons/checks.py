@@ -80,10 +80,15 @@ def find_pattern_mistake(text: str) -> str:
     return ""
 
 
-def clean_output(text: str) -> str:
-    """What a terminal would show in the end: no escape sequences, of a line that is drawn again only its last form."""
+def clean_text(text: str) -> str:
+    """What a terminal would show: no escape sequences, of a line that is drawn again only its last form."""
     lines = _CONTROLS.sub("", text.replace("\r\n", "\n")).split("\n")
-    return "\n".join(_last_drawn(line).rstrip() for line in lines).strip("\n")
+    return "\n".join(_last_drawn(line).rstrip() for line in lines).lstrip("\n")
+
+
+def clean_output(text: str) -> str:
+    """The same of what has ended: without the end of its last line."""
+    return clean_text(text).rstrip("\n")
 
 
 def _last_drawn(line: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from knetsim.errors import KnetsimError, NotReady
-from knetsim.lessons.checks import clean_output
+from knetsim.lessons.checks import clean_output, clean_text
 from knetsim.names import HOST_STATE
 from knetsim.system import rpc
 from knetsim.system.state import StateDirectory
@@ -82,7 +82,7 @@ class Session(ABC):
         """Wait until the line has ended, or `until` holds for its output; False when the time is over."""
 
         def found(text: str) -> bool:
-            return self._has_ended(text) or until(clean_output(self._printed(text)))
+            return self._has_ended(text) or until(clean_text(self._printed(text)))
 
         return self.terminal.wait(found, seconds) or self.terminal.has_ended
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from knetsim.names import HOST_STATE
+from knetsim.system.terminal import Terminal
 from knetsim.system.wait import wait_until
 from tests.lab.lab import CHECKOUT, KNETSIM, START_SECONDS
 
@@ -280,3 +282,51 @@ def test_a_reader_goes_through_a_page(tmp_path: Path) -> None:
     assert "1 Pods" in second
     assert "no chapter 'nowhere'" in done.stderr
     assert done.stderr.count("ready after") == 2
+
+
+def test_ctrl_c_of_a_reader_ends_what_runs_and_not_the_lesson(tmp_path: Path) -> None:
+    text = """\
+    <!-- scenario: SCENARIO -->
+    <!-- run: mininet | within: 10min | exit: any -->
+    ```console
+    mininet> C0w1 ping C0w2
+    ```
+    <!-- run: C0w1 | within: 10min | exit: any -->
+    ```console
+    C0w1> echo begun; sleep 100000
+    ```
+    <!-- run: mininet -->
+    ```console
+    mininet> C0w1 echo the end
+    ```
+    """
+    env = {**os.environ, "TERM": "dumb"}
+    with page(tmp_path, textwrap.dedent(text)) as file:
+        terminal = Terminal([*KNETSIM, "lesson", "run", str(file)], env=env, cwd=CHECKOUT)
+        try:
+            _answer(terminal, "ready after", "", "icmp_seq=2")
+            _interrupt(terminal, "C0w1> echo begun")
+            _answer(terminal, "help> ", "", "begun")
+            _interrupt(terminal, "C0w1 echo the end")
+            _answer(terminal, "help> ", "", "That was all")
+            _answer(terminal, "ends the simulation> ", "q", "ending the simulation")
+            assert terminal.wait_for_exit(60) == 0
+        finally:
+            terminal.close(60)
+    assert re.search(r"[2-9] received, 0% packet loss", terminal.text)
+    assert "interrupted" not in terminal.text
+
+
+def _answer(terminal: Terminal, question: str, line: str, reaction: str) -> None:
+    """Wait for the last thing that is printed, type a line, and wait for what comes of it."""
+    assert terminal.wait(lambda text: question in text[-2000:], START_SECONDS), terminal.text
+    terminal.wait(lambda text: text.endswith("> "), START_SECONDS)
+    before = len(terminal.text)
+    terminal.type(line)
+    assert terminal.wait(lambda text: reaction in text[before:], START_SECONDS), terminal.text
+
+
+def _interrupt(terminal: Terminal, reaction: str) -> None:
+    before = len(terminal.text)
+    terminal.interrupt()
+    assert terminal.wait(lambda text: reaction in text[before:], START_SECONDS), terminal.text

@@ -234,7 +234,16 @@ def test_a_simulation_that_does_not_start(stage: Stage) -> None:
 
 def test_whoever_listens_hears_it_as_it_comes(stage: Stage) -> None:
     heard: list[str] = []
-    page = parse_lesson(PAGE + "<!-- run: shell -->\n```bash\necho a\necho b\n```\n", "page.md")
+    text = "echo a\necho b; until test -e heard; do sleep 0.01; done"
+    page = parse_lesson(f"{PAGE}<!-- run: shell | within: 20s -->\n```bash\n{text}\n```\n", "page.md")
+
+    def listen(output: str) -> None:
+        heard.append(output)
+        if output == "a\nb\n":
+            (stage.directory / "heard").touch()
+
     (block,) = page.blocks
-    assert Player(page, stage, heard.append).play(block).output == "a\nb"
-    assert "a" in heard or any(text.startswith("a") for text in heard)
+    outcome = Player(page, stage, listen).play(block)
+    assert outcome.is_good, "a whole line is heard before its program ends"
+    assert outcome.output == "a\nb"
+    assert all("a\nb\n".startswith(text) for text in heard)
