@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from knetsim.cli.terminal import Style, has_color, paint, print_json
-from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, MissingTool, NotFound, Problem, ScenarioError
+from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, MissingTool, NotFound, Problem, ScenarioError, UsageError
 
 if TYPE_CHECKING:
     from knetsim.lessons.lesson import Lesson
@@ -105,12 +105,20 @@ def read_lessons(files: Sequence[Path], scenario: str | None) -> list[Lesson]:
         except ScenarioError as error:
             problems += error.problems
             continue
-        page = replace(page, scenario=scenario) if scenario else page
+        if scenario is not None:
+            page = replace(page, scenario=_require_free(page, scenario))
         problems += find_place_problems(page, _read_scenario)
         pages.append(page)
     if problems:
         raise ScenarioError(problems)
     return pages
+
+
+def _require_free(page: Lesson, scenario: str) -> str:
+    if page.starts_itself:
+        why, hint = "one of its blocks starts the simulation", "leave --scenario out, or change that block"
+        raise UsageError(f"{page.file} cannot be run in {scenario}", why=why, hint=hint)
+    return scenario
 
 
 def _read_scenario(word: str) -> Scenario:

@@ -185,8 +185,9 @@ class PromptSession(Session):
         super().start_line(line.replace("\t", " "))
 
     def _has_ended(self, text: str) -> bool:
-        """The prompt is there, and the simulation says that one line more has ended."""
-        if not text[self._began :].endswith(MININET_PROMPT):
+        """The prompt is there, and the simulation says that one line more has ended. Something may stand behind it: a
+        daemon has died."""
+        if MININET_PROMPT not in text[self._began :]:
             return False
         try:
             answer, _ = rpc.call(self.directory.control_socket, "prompt", timeout=_SHELL_SECONDS)
@@ -197,8 +198,9 @@ class PromptSession(Session):
 
     def _printed(self, text: str) -> str:
         """Without the line itself, which the prompt prints as it is typed."""
-        _, echoed, rest = text[self._began :].partition("\n")
-        return rest.removesuffix(MININET_PROMPT) if echoed else ""
+        _, _, rest = text[self._began :].partition("\n")
+        before, prompt, _ = rest.rpartition(MININET_PROMPT)
+        return before if prompt else rest
 
     def _reply(self, *, late: bool) -> Reply:
         self._lines += 1
