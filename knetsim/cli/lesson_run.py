@@ -62,7 +62,8 @@ class Reader:
 
     def _begin(self, player: Player, chapter: Chapter | None, printer: _Printer) -> bool:
         """A fresh simulation, in the state in which `chapter` begins."""
-        if not self._page.starts_itself:
+        starts = not self._page.starts_itself
+        if starts:
             click.echo(f"starting {self._page.scenario} …", err=True)
         began = time.monotonic()
         try:
@@ -70,7 +71,8 @@ class Reader:
         except KnetsimError as error:
             print_error(error)
             return False
-        click.echo(f"ready after {time.monotonic() - began:.0f} s", err=True)
+        if starts:
+            click.echo(f"ready after {time.monotonic() - began:.0f} s", err=True)
         self._next, self._told = 0, None
         if chapter is not None:
             self._catch_up(player, chapter, printer)
