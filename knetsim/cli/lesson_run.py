@@ -213,8 +213,8 @@ class _Printer:
 
     def _print(self, lines: list[str]) -> None:
         for line in lines[self._printed :]:
+            self._printed += 1  # before Ctrl-C can come between
             click.echo(line)
-        self._printed = max(self._printed, len(lines))
 
 
 def _report(page: Lesson, outcome: Outcome) -> None:

@@ -138,8 +138,8 @@ class Player:
             try:
                 left = max(0.0, began + seconds - time.monotonic())
                 if session.wait(left, heard) and interrupt is not None and not session.has_ended:
-                    session.interrupt()
                     interrupt = None
+                    session.interrupt(max(0.0, began + seconds - time.monotonic()))
                 return session.finish(max(0.0, began + seconds - time.monotonic()))
             except KeyboardInterrupt:
                 if not self._is_patient:
@@ -192,8 +192,8 @@ class Player:
             output, what = self._watch(going.session, block)
             return Outcome(block, 0.0, output, _differ_if(block, step, what, output))
         if block.kind == "end":
-            going.session.interrupt()
-        reply = going.session.finish(block.within)
+            going.session.interrupt(block.within)
+        reply = going.session.finish(0.0 if block.kind == "end" else block.within)
         del self.stage.going[block.name]
         going.session.close()
         late = [f"it did not end in {block.within:g} s, and was ended"] if reply.late else []

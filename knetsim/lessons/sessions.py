@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from knetsim.system.terminal import COLUMNS, Terminal
 MININET_PROMPT = "mininet> "
 #: seconds that a program gets to end after Ctrl-C, and after it was killed
 _GRACE = 5.0
+#: seconds after which Ctrl-C is typed again
+_AGAIN = 3.0
 #: seconds for a shell to come up, and for the prompt to be asked
 _SHELL_SECONDS = 30.0
 _STOP_SECONDS = 60.0
@@ -91,9 +94,13 @@ class Session(ABC):
         """Whether the running line has ended."""
         return self.terminal.has_ended or self._has_ended(self.terminal.text)
 
-    def interrupt(self) -> None:
-        """Ctrl-C."""
+    def interrupt(self, seconds: float = 0.0) -> None:
+        """Ctrl-C; within so many seconds again, as people do, when the line goes on as if there had been none: a shell
+        that is just about to start a program hears it, and the program does not."""
+        deadline = time.monotonic() + seconds
         self.terminal.interrupt()
+        while (left := deadline - time.monotonic()) > 0 and not self.wait(min(left, _AGAIN)):
+            self.terminal.interrupt()
 
     def finish(self, seconds: float) -> Reply:
         """Wait for the line's end; when it does not come, end it: Ctrl-C, then KILL. What it came to."""

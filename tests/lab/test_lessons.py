@@ -194,6 +194,7 @@ def _is_ours(pid: int) -> bool:
 
 
 _STARTED: set[int] = set()
+AGAIN_SECONDS = 10
 
 
 def lesson(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -327,6 +328,10 @@ def _answer(terminal: Terminal, question: str, line: str, reaction: str) -> None
 
 
 def _interrupt(terminal: Terminal, reaction: str) -> None:
+    """Ctrl-C, and again as people do: a shell that is about to start a program may hear it alone."""
     before = len(terminal.text)
-    terminal.interrupt()
-    assert terminal.wait(lambda text: reaction in text[before:], START_SECONDS), terminal.text
+    for _ in range(START_SECONDS // AGAIN_SECONDS):
+        terminal.interrupt()
+        if terminal.wait(lambda text: reaction in text[before:], AGAIN_SECONDS):
+            return
+    raise AssertionError(terminal.text)
