@@ -23,6 +23,8 @@ from knetsim.system.state import StateDirectory
 from knetsim.system.terminal import COLUMNS, ROWS
 
 _STOP_SECONDS = 60.0
+#: of directories, before the number of the process whose they are
+_PREFIX = "knetsim-lesson-"
 #: what a shell of the caller's may hold that would change what commands print
 _DROPPED = ("BASH_ENV", "ENV", "PROMPT_COMMAND", "CDPATH", "GREP_OPTIONS", "LS_COLORS", "LANGUAGE", "KUBECONFIG")
 _SUDO = '() { case $1 in -*) command sudo "$@" ;; *) "$@" ;; esac; }'
@@ -51,7 +53,8 @@ class Stage:
         self._prompt: PromptSession | None = None
         self._shells: dict[str, ShellSession] = {}
         self._files: set[Path] = set()
-        self.directory = Path(tempfile.mkdtemp(prefix="knetsim-lesson-"))
+        sweep_directories(Path(tempfile.gettempdir()))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         for entry in self.base.iterdir():
             (self.directory / entry.name).symlink_to(entry.absolute())
         home = Path(tempfile.mkdtemp(prefix=".home-", dir=self.directory))
@@ -127,6 +130,14 @@ class Stage:
             for place in list(self._shells):
                 self.forget(place)
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def sweep_directories(folder: Path) -> None:
+    """Remove directories of lessons that were killed: their processes are no more."""
+    for directory in folder.glob(f"{_PREFIX}*-*"):
+        owner = directory.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def build_environment(

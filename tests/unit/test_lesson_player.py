@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from knetsim.errors import KnetsimError
 from knetsim.lessons.lesson import parse_lesson
 from knetsim.lessons.player import Outcome, Player
-from knetsim.lessons.stage import Stage
+from knetsim.lessons.stage import Stage, sweep_directories
 
 PAGE = "<!-- scenario: none -->\n"
 
@@ -216,6 +217,17 @@ def test_troubles_of_what_goes_on(stage: Stage) -> None:
     assert wrong(end) == ("no line like: ready",)
     assert wrong(long) == wrong(watch) == ("no line like: ready",)
     assert wrong(wait) == ("it did not end in 0.2 s, and was ended",)
+
+
+def test_what_a_lesson_that_was_killed_has_left_is_swept(stage: Stage, tmp_path: Path) -> None:
+    gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
+    dead, alive, other = (tmp_path / f"knetsim-lesson-{owner}" for owner in (f"{gone}-x", f"{os.getpid()}-x", "x-1"))
+    for directory in (dead, alive, other):
+        directory.mkdir()
+        (directory / "link").symlink_to(stage.base / "there.txt")
+    sweep_directories(tmp_path)
+    assert [directory.exists() for directory in (dead, alive, other)] == [False, True, True]
+    assert (stage.base / "there.txt").exists()
 
 
 def test_without_a_simulation_its_places_are_missing(stage: Stage) -> None:
