@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
@@ -120,9 +121,9 @@ def draw(drawing: Mapping[str, Any]) -> str:
     for box in boxes:
         check_box(box, Point(width, height))
     known = {box.id: box for box in boxes}
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{escape(drawing["title"], {chr(34): "&quot;"})}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
         f"<title>{escape(drawing['title'])}</title>",
         f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="10" fill="{PAPER}" stroke="{FRAME}"/>',
     ]
@@ -161,10 +162,10 @@ def check_box(box: Box, size: Point) -> None:
     room = Point(box.size.x - 2 * PADDING, box.size.y - PADDING)
     for words in box.lines:
         if words.width > room.x:
-            raise DrawingError(f"box {box.id}: '{words.text}' is {words.width:.0f} wide, there is room for {room.x:.0f}")
+            raise DrawingError(f"box {box.id}: '{words.text}' is {words.width:.0f} wide, of {room.x:.0f}")
     needed = sum(words.size * LINE for words in box.lines)
     if needed > room.y:
-        raise DrawingError(f"box {box.id}: its text is {needed:.0f} high, there is room for {room.y:.0f}")
+        raise DrawingError(f"box {box.id}: its text is {needed:.0f} high, of {room.y:.0f}")
 
 
 def draw_words(words: Words, at: Point, anchor: str) -> str:
@@ -197,7 +198,8 @@ def draw_box(box: Box) -> Iterator[str]:
 def draw_link(entry: Mapping[str, Any], known: Mapping[str, Box]) -> Iterator[str]:
     """A line between two boxes, perhaps with corners, arrow heads, a number and a word at its middle."""
     colour, width, dash, heads = LINKS[entry["kind"]]
-    points = [find_end(entry["from"], known), *(Point(*via) for via in entry.get("via", [])), find_end(entry["to"], known)]
+    corners = [Point(*via) for via in entry.get("via", [])]
+    points = [find_end(entry["from"], known), *corners, find_end(entry["to"], known)]
     dashes = f' stroke-dasharray="{dash}"' if dash else ""
     path = " ".join(f"{point.x:g},{point.y:g}" for point in points)
     yield (
@@ -213,7 +215,7 @@ def draw_link(entry: Mapping[str, Any], known: Mapping[str, Box]) -> Iterator[st
     if "text" in entry:
         yield from draw_lines(entry["text"], Point(middle.x + shift.x, middle.y + shift.y), "middle", halo=True)
     if "step" in entry:
-        yield from draw_step(entry["step"], middle if "text" not in entry else Point(middle.x, middle.y))
+        yield from draw_step(entry["step"], middle)
 
 
 def find_end(word: str, known: Mapping[str, Box]) -> Point:
@@ -226,7 +228,7 @@ def find_end(word: str, known: Mapping[str, Box]) -> Point:
 
 def find_middle(points: Sequence[Point]) -> Point:
     """The middle of the longest piece of a line."""
-    pieces = list(zip(points, points[1:], strict=False))
+    pieces = list(pairwise(points))
     a, b = max(pieces, key=lambda piece: abs(piece[1].x - piece[0].x) + abs(piece[1].y - piece[0].y))
     return Point((a.x + b.x) / 2, (a.y + b.y) / 2)
 
@@ -236,8 +238,10 @@ def draw_head(before: Point, tip: Point, colour: str) -> str:
     length = ((tip.x - before.x) ** 2 + (tip.y - before.y) ** 2) ** 0.5 or 1.0
     along = Point((tip.x - before.x) / length, (tip.y - before.y) / length)
     base = Point(tip.x - 12 * along.x, tip.y - 12 * along.y)
-    corners = (tip, Point(base.x - 6 * along.y, base.y + 6 * along.x), Point(base.x + 6 * along.y, base.y - 6 * along.x))
-    return f'<polygon points="{" ".join(f"{one.x:.1f},{one.y:.1f}" for one in corners)}" fill="{colour}"/>'
+    left = Point(base.x - 6 * along.y, base.y + 6 * along.x)
+    right = Point(base.x + 6 * along.y, base.y - 6 * along.x)
+    path = " ".join(f"{one.x:.1f},{one.y:.1f}" for one in (tip, left, right))
+    return f'<polygon points="{path}" fill="{colour}"/>'
 
 
 def draw_step(number: Any, at: Point) -> Iterator[str]:
