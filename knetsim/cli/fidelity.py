@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import IO
 
+from knetsim.cli.fidelity_page import build_page
 from knetsim.cli.terminal import Cell, Line, Output, Row, Style, Table, print_json, print_parts
-from knetsim.fidelity import Part, Reality, resolve
+from knetsim.errors import KnetsimError
+from knetsim.fidelity import PARTS, Part, Reality, resolve
 from knetsim.status import Status
 
 _STYLES: dict[Reality, Style] = {"real": "good", "embedded": "", "simplified": "warn", "absent": "label"}
@@ -21,6 +24,14 @@ def fidelity(status: Status | None, output: Output = "table", file: IO[str] | No
         print_json({"simulation": simulation, "parts": [asdict(part) for part in parts]}, file)
     else:
         print_parts(build_fidelity(parts, status["name"] if status else None), file)
+
+
+def write_page(path: Path) -> None:
+    """Write every part as a page. KnetsimError when the file cannot be written."""
+    try:
+        path.write_text(build_page(PARTS))
+    except OSError as error:
+        raise KnetsimError("the page cannot be written", str(path), error.strerror or str(error)) from error
 
 
 def build_fidelity(parts: Sequence[Part], simulation: str | None) -> list[Table | Line]:

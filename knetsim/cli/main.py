@@ -231,16 +231,20 @@ def _add_reports() -> None:
     @cli.command()
     @name_option
     @output_option
-    def fidelity(name: str | None, output: Output) -> None:
+    @click.option("--page", metavar="FILE", help="Write all of it as a page instead (docs/fidelity.md).")
+    def fidelity(name: str | None, output: Output, page: str | None) -> None:
         """What is real here, what is embedded or simplified, and what differs."""
         from knetsim.cli.fidelity import fidelity as report
+        from knetsim.cli.fidelity import write_page
         from knetsim.system import rpc, state
 
+        if page is not None:
+            return write_page(Path(page))
         running = [one for one in state.simulations() if one.is_running() and name in (None, one.name)]
         if name is not None:
             state.find(name)
         answer = rpc.call(running[0].control_socket, "status")[0] if len(running) == 1 else None
-        report(answer, output)
+        return report(answer, output)
 
     @cli.command()
     @output_option

@@ -13,14 +13,16 @@ import yaml
 from knetsim import errors
 from knetsim.cli import doctor, links, policies, render, services
 from knetsim.cli.fidelity import build_fidelity
+from knetsim.cli.fidelity_page import build_page
 from knetsim.cli.terminal import Line, Table, print_parts
 from knetsim.errors import KnetsimError, Problem
-from knetsim.fidelity import resolve
+from knetsim.fidelity import PARTS, resolve
 from knetsim.status import ClusterPolicies, ClusterServices, SiteState
 from knetsim.system.features import Feature
 from tests.status_shape import explain_mismatch
 
 CASES = Path(__file__).parent / "render"
+DOCS = Path(__file__).parents[2] / "docs"
 Golden = Callable[[Path, str], None]
 
 
@@ -87,6 +89,10 @@ def test_fidelity_without_a_simulation(golden: Golden) -> None:
 def test_fidelity_of_a_simulation(golden: Golden) -> None:
     status = read_case("ready")
     golden(CASES / "fidelity-ready.txt", drawn(build_fidelity(resolve(status), status["name"]), width=100))
+
+
+def test_fidelity_as_the_page_of_the_documentation(golden: Golden) -> None:
+    golden(DOCS / "fidelity.md", build_page(PARTS))
 
 
 ERRORS: dict[str, KnetsimError] = {

@@ -17,6 +17,7 @@ import yaml
 from knetsim import fidelity
 from knetsim.cli import render
 from knetsim.cli.fidelity import fidelity as print_fidelity
+from knetsim.cli.fidelity import write_page
 from knetsim.cli.progress import LONG_SECONDS, Progress
 from knetsim.cli.terminal import Cell, Line, Table, print_parts
 from knetsim.errors import CommandError, KnetsimError, NotFound
@@ -207,6 +208,20 @@ def test_what_nobody_uses_is_left_out(status: Any) -> None:
 
 def test_every_part_says_what_differs() -> None:
     assert [part for part in fidelity.PARTS if not part.differs] == []
+
+
+def test_fidelity_page_tells_of_every_part_and_has_its_links_lead_somewhere(tmp_path: Path) -> None:
+    file = tmp_path / "fidelity.md"
+    write_page(file)
+    text = file.read_text()
+    assert [part for part in fidelity.PARTS if part.differs not in text] == []
+    headings = {line[3:].lower().replace(" ", "-") for line in text.splitlines() if line.startswith("## ")}
+    assert set(re.findall(r"\(#([^)]*)\)", text)) <= headings
+
+
+def test_fidelity_page_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(KnetsimError, match="the page cannot be written: No such file or directory"):
+        write_page(tmp_path / "nowhere" / "fidelity.md")
 
 
 def test_fidelity_as_json(status: Any) -> None:
