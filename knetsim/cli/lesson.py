@@ -139,11 +139,11 @@ def _require_root(pages: Sequence[Lesson]) -> None:
 
 
 @contextmanager
-def open_stage(columns: int = _COLUMNS) -> Iterator[Stage]:
-    """Where a page is run: ended, with its simulation, at the end of the block."""
+def open_stage(columns: int = _COLUMNS, name: str = "") -> Iterator[Stage]:
+    """Where a page is run: ended, with its simulation, which may be given a name, at the end of the block."""
     from knetsim.lessons.stage import Stage
 
-    stage = Stage(f"lesson-{os.getpid()}", _COMMAND, Path.cwd(), columns)
+    stage = Stage(name or f"lesson-{os.getpid()}", _COMMAND, Path.cwd(), columns)
     try:
         yield stage
     finally:

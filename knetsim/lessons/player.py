@@ -90,7 +90,7 @@ class Player:
             self.stage.write_file(block.name, block.text)
             return Outcome(block, 0.0)
         if block.kind == "start":
-            output = self.stage.start(block.steps[0].text, block.within)
+            output = self.stage.start(block.steps[0].text, block.within, self._listen)
             return Outcome(block, 0.0, output, _compare(block, block.steps[0], output, 0))
         if block.kind in ("end", "await", "watch"):
             return self._play_going(block)

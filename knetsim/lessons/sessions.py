@@ -177,9 +177,15 @@ class PromptSession(Session):
         self._lines = 0
         self._code = 0
 
-    def wait_ready(self, seconds: float) -> str:
-        """Wait for the first prompt; what the start printed. KnetsimError when it failed, NotReady."""
-        is_there = self.terminal.wait(lambda text: text.endswith(MININET_PROMPT), seconds)
+    def wait_ready(self, seconds: float, listen: Callable[[str], None] = lambda output: None) -> str:
+        """Wait for the first prompt; what the start printed, which `listen` hears while it comes. KnetsimError when it
+        failed, NotReady."""
+
+        def found(text: str) -> bool:
+            listen(clean_text(text.removesuffix(MININET_PROMPT)))
+            return text.endswith(MININET_PROMPT)
+
+        is_there = self.terminal.wait(found, seconds)
         said = clean_output(self.terminal.text.removesuffix(MININET_PROMPT))
         if self.terminal.has_ended:
             raise KnetsimError("the simulation did not start", why=said)

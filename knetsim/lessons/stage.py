@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,12 +65,13 @@ class Stage:
         """Whether the prompt is there."""
         return self._prompt is not None
 
-    def start(self, line: str, seconds: float) -> str:
-        """Start a simulation by a line of a shell, and end the one before; what it printed. KnetsimError, NotReady."""
+    def start(self, line: str, seconds: float, listen: Callable[[str], None] = lambda output: None) -> str:
+        """Start a simulation by a line of a shell, and end the one before; what it printed, which `listen` hears while
+        it comes. KnetsimError, NotReady."""
         self.end_simulation()
         self._prompt = PromptSession(["bash", "-c", line], self.env, self.directory, self.name, self.columns)
         try:
-            return self._prompt.wait_ready(seconds)
+            return self._prompt.wait_ready(seconds, listen)
         except KnetsimError:
             self.end_simulation()
             raise
