@@ -86,12 +86,11 @@ def draw(cast: Cast) -> str:
     """The text of the SVG file; pure."""
     inner_width, inner_height = cast.width * WIDE, cast.height * HIGH
     width, height = inner_width + 2 * EDGE, inner_height + TITLE + EDGE
-    seconds = cast.end + REST
+    size, seconds = f'width="{width:g}" height="{height:g}"', cast.end + REST
     shown = [piece for piece in cast.pieces if piece.text.strip()]
     times = {when: f"k{number}" for number, when in enumerate(sorted({piece.when for piece in shown}))}
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'height="{height:g}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" {size} role="img">',
         f"<title>{escape(cast.title)}</title>",
         f"<style>\n{STYLE_SHEET}",
         *(f".{name}{{animation:{name} {seconds:g}s step-end infinite}}" for name in [*times.values(), "s"]),

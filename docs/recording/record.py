@@ -2,9 +2,9 @@
 
     sudo .venv/bin/python docs/recording/record.py
 
-It writes `session.cast`, what was printed and when, and `session.svg`, drawn by `draw.py`. Lines come as quickly as they
-came, but nobody waits for longer than `PAUSE`; commands are typed word by word. When something is not as the page says,
-nothing is written.
+It writes `session.cast`, what was printed and when, and `session.svg`, drawn by `draw.py`. Lines come as quickly as
+they came, but nobody waits for longer than `PAUSE`; commands are typed word by word. When something is not as the page
+says, nothing is written.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Any
 from knetsim.cli.lesson import open_stage
 from knetsim.errors import KnetsimError
 from knetsim.lessons.block import Block
-from knetsim.lessons.lesson import read_lesson
+from knetsim.lessons.lesson import Lesson, read_lesson
 from knetsim.lessons.player import Player
 from knetsim.lessons.report import build_report
 from knetsim.names import HOST_STATE
 
 FOLDER = Path(__file__).parent
-COLUMNS, ROWS = 104, 27
+COLUMNS, ROWS, REPORT_WIDTH = 104, 27, 120
 #: of the simulation, which it prints
 NAME = "demo"
 #: seconds: between two words that are typed, after a command, at most between two lines, to read what was printed
@@ -68,7 +68,11 @@ class Listener:
     """Hears what the running block prints, and when each of its lines came."""
 
     def __init__(self) -> None:
-        self.lines: list[tuple[float, str]] = []
+        self.began, self.lines = 0.0, list[tuple[float, str]]()
+
+    def begin(self) -> None:
+        """A block begins."""
+        self.began, self.lines = time.monotonic(), []
 
     def hear(self, output: str) -> None:
         """All that was printed so far; its last line may not be whole yet."""
@@ -106,25 +110,33 @@ def show_block(cast: Cast, block: Block, began: float, lines: list[tuple[float, 
     cast.now += READ
 
 
+def require_narrow(lesson: Lesson) -> None:
+    """KnetsimError when a command that is shown would not stand in one line."""
+    for block in lesson.blocks:
+        for step in () if block.hidden else block.steps:
+            if len(block.prompt + step.text) > COLUMNS:
+                where, why = f"{lesson.file}:{step.line}", f"the screen has {COLUMNS} columns"
+                raise KnetsimError("the command is too long", where, why)
+
+
 def record(page: Path) -> Cast:
     """Play a page. KnetsimError when something is not as it says."""
     cast, lesson = Cast(), read_lesson(page)
-    for step, block in ((step, block) for block in lesson.blocks if not block.hidden for step in block.steps):
-        if len(block.prompt + step.text) > COLUMNS:
-            raise KnetsimError("the command is too long", f"{page}:{step.line}", f"the screen has {COLUMNS} columns")
+    require_narrow(lesson)
     if (Path(HOST_STATE) / NAME).exists():
         raise KnetsimError(f"a simulation {NAME} runs already", hint=f"knetsim down --name {NAME}")
     with open_stage(COLUMNS, NAME) as stage:
-        heard = Listener()
-        player = Player(lesson, stage, lambda output: heard.hear(output))
+        listener = Listener()
+        player = Player(lesson, stage, listener.hear)
         for block in lesson.blocks:
-            heard, began = Listener(), time.monotonic()
+            listener.begin()
             outcome = player.play(block)
             if not outcome.is_good:
-                raise KnetsimError("the session is not as its page says", why="\n".join(build_report(lesson, outcome, 120)))
-            heard.finish(outcome.output)
+                why = "\n".join(build_report(lesson, outcome, REPORT_WIDTH))
+                raise KnetsimError("the session is not as its page says", why=why)
+            listener.finish(outcome.output)
             if not block.hidden:
-                show_block(cast, block, began, heard.lines)
+                show_block(cast, block, listener.began, listener.lines)
     cast.show(f"{PROMPT}$ {PLAIN}")
     return cast
 
@@ -132,7 +144,8 @@ def record(page: Path) -> Cast:
 def load_drawing() -> Any:
     """The module `draw.py` of this folder, which is in no package."""
     spec = importlib.util.spec_from_file_location("draw_recording", FOLDER / "draw.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     draw = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(draw)
     return draw

@@ -17,6 +17,7 @@ from knetsim.cli.terminal import Style, has_color, paint, print_json
 from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, MissingTool, NotFound, Problem, ScenarioError, UsageError
 
 if TYPE_CHECKING:
+    from knetsim.lessons.block import Block
     from knetsim.lessons.lesson import Lesson
     from knetsim.lessons.player import Outcome
     from knetsim.lessons.stage import Stage
@@ -50,16 +51,19 @@ def check(files: tuple[Path, ...]) -> None:
 @lesson.command()
 @_FILES
 @_scenario
+@click.option("--chapter", metavar="CHAPTER", help="Only this one; nothing before it is run but starts and files.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Lines, or JSON.")
-def test(files: tuple[Path, ...], scenario: str | None, output: str) -> int:
+def test(files: tuple[Path, ...], scenario: str | None, chapter: str | None, output: str) -> int:
     """Run all blocks of FILEs in their order, each page in a simulation of its own; 1 when one differs."""
+    from knetsim.lessons.player import choose_chapter
     from knetsim.system import signals
 
     pages = read_lessons(files, scenario)
+    parts = [choose_chapter(page, page.find_chapter(chapter)) if chapter else page.blocks for page in pages]
     _require_root(pages)
     signals.raise_on_termination()
     try:
-        results = [_test_page(page, quiet=output == "json") for page in pages]
+        results = [_test_page(page, part, quiet=output == "json") for page, part in zip(pages, parts, strict=True)]
     except signals.Terminated as request:
         return 128 + request.number
     if output == "json":
@@ -150,8 +154,8 @@ def open_stage(columns: int = _COLUMNS, name: str = "") -> Iterator[Stage]:
         stage.close()
 
 
-def _test_page(page: Lesson, quiet: bool) -> list[Outcome]:
-    """Run a page, and tell of each block how it went."""
+def _test_page(page: Lesson, blocks: Sequence[Block], quiet: bool) -> list[Outcome]:
+    """Run a page's blocks, or some of them, and tell of each how it went."""
     from knetsim.lessons.player import Player
     from knetsim.lessons.report import build_report, build_summary
 
@@ -164,7 +168,7 @@ def _test_page(page: Lesson, quiet: bool) -> list[Outcome]:
             player.open()
         except KnetsimError as error:
             click.echo(f"{page.file}: {error}", err=True)  # its blocks tell that they were not run
-        for outcome in player.play_all(page.blocks):
+        for outcome in player.play_all(blocks):
             outcomes.append(outcome)
             say(build_line(page, outcome))
     for outcome in outcomes:

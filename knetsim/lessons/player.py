@@ -222,6 +222,14 @@ def choose_blocks(lesson: Lesson, chapter: Chapter) -> list[Block]:
     return [block for number, block in enumerate(before) if number >= last or block.kind == "file"]
 
 
+def choose_chapter(lesson: Lesson, chapter: Chapter) -> list[Block]:
+    """What must be played of a chapter that stands for itself: its blocks, and of those before it only the files and
+    the last start of a simulation."""
+    own = [block for block in lesson.blocks if block.chapter == chapter]
+    before = choose_blocks(lesson, chapter)
+    return [*(block for block in before if block.kind in ("file", "start")), *own]
+
+
 def _typed_steps(block: Block) -> Iterator[tuple[Step, bool]]:
     """The lines that are typed, and of each whether it is the last; blank ones at the end are none."""
     steps = list(block.steps)

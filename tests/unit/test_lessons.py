@@ -14,7 +14,7 @@ from knetsim.lessons.block import Block
 from knetsim.lessons.checks import Checks, Pattern, clean_output, find_pattern_mistake, matches_shown
 from knetsim.lessons.lesson import Lesson, parse_lesson, read_lesson
 from knetsim.lessons.places import find_scenario
-from knetsim.lessons.player import choose_blocks
+from knetsim.lessons.player import choose_blocks, choose_chapter
 from knetsim.lessons.report import lay_side_by_side
 from knetsim.lessons.stage import build_environment
 
@@ -219,6 +219,8 @@ def test_to_come_to_a_chapter() -> None:
 
     assert names(choose_blocks(page, page.chapters[1])) == ["one", "a.txt"]
     assert names(choose_blocks(page, page.chapters[2])) == ["a.txt", "./utils/run services", "two"]
+    assert names(choose_chapter(page, page.chapters[1])) == ["a.txt", "./utils/run services", "two"]
+    assert names(choose_chapter(page, page.chapters[2])) == ["a.txt", "./utils/run services", "three"]
 
 
 @pytest.mark.parametrize(

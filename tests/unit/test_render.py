@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
