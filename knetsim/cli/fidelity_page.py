@@ -10,7 +10,7 @@ from knetsim.fidelity import Part
 _INTRODUCTION = """\
 # What is real here
 
-<!-- scenario: none -->
+<!-- scenario: default -->
 
 Every part of a simulated cluster, and in what it differs from the real thing. Where a part is told twice, it runs in
 either way, and a scenario says which: for a whole cluster, or for one worker beside another that has it the other way.
@@ -24,9 +24,9 @@ either way, and a scenario says which: for a whole cluster, or for one worker be
 
 The same in a terminal; while a simulation runs, what that one uses, and in which clusters:
 
-<!-- run: shell | expect: ^packets +real -->
+<!-- run: shell | expect: ^etcd +real +etcd +all | expect: ^control plane +real +kubernetes +C0, C1 -->
 ```console
-$ ./utils/knetsim fidelity
+$ sudo ./utils/knetsim fidelity
 ```
 
 This page is written from the same table, `PARTS` in `knetsim/fidelity.py`:
