@@ -259,3 +259,17 @@ def test_whoever_listens_hears_it_as_it_comes(stage: Stage) -> None:
     assert outcome.is_good, "a whole line is heard before its program ends"
     assert outcome.output == "a\nb"
     assert all("a\nb\n".startswith(text) for text in heard)
+
+
+def test_a_start_is_heard_while_it_goes_on(stage: Stage) -> None:
+    heard: list[str] = []
+
+    def listen(output: str) -> None:
+        heard.append(output)
+        if output == "etcd\n":
+            (stage.directory / "heard").touch()
+
+    line = "echo etcd; until test -e heard; do sleep 0.01; done; echo pods; printf 'mininet> '; exec sleep 1000"
+    assert stage.start(line, 20, listen) == "etcd\npods"
+    assert heard[-1] == "etcd\npods\n"
+    assert all("etcd\npods\n".startswith(text.removesuffix("mininet>")) for text in heard)
