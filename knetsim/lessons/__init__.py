@@ -9,6 +9,6 @@
     stage.py        all that a lesson runs in: its directory, its simulation, its terminals
     player.py       a lesson's blocks played in order, up to a chapter, or one at a time
 
-Commands: `knetsim lesson check FILE…` reads pages, `knetsim lesson test FILE…` runs them or a chapter, `lesson run FILE`
+Commands: `knetsim lesson check FILE…` reads pages, `knetsim lesson test FILE…` runs them, or a chapter, and `run FILE`
 goes through one with its reader. What it costs: a simulation for each page, a terminal for each place it names.
 """
