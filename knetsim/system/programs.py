@@ -111,6 +111,7 @@ _ALL = (
     _debian("tcpdump", "optional", "tcpdump", "packets cannot be watched"),
     _debian("iperf3", "optional", "iperf3", "throughput cannot be measured"),
     _debian("conntrack", "optional", "conntrack", "connections cannot be listed"),
+    _debian("jq", "optional", "jq", "the slides' `jq`, for objects in etcd, does not work"),
     _debian("dig", "optional", "bind9-dnsutils", "no dig and no nslookup in pods", "-v"),
     _debian("busybox", "optional", "busybox", "pods have no small web server", ""),
     _debian("nginx", "later", "nginx-light", "no ingress", "-v"),
