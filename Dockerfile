@@ -30,7 +30,10 @@ WORKDIR /opt/knetsim
 COPY utils/setup utils/*.bash utils/
 COPY pyproject.toml setup.py requirements.txt LICENSE ./
 COPY knetsim/__init__.py knetsim/__init__.py
-RUN ./utils/setup --quick && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
+# The pages' lines for a shell begin with sudo, which is to leave alone what ENV says below.
+RUN ./utils/setup --quick && apt-get -qq install -y --no-install-recommends sudo > /dev/null \
+    && echo 'Defaults !env_reset' > /etc/sudoers.d/knetsim \
+    && apt-get clean && rm -rf /var/lib/apt/lists/*
 COPY --from=programs /opt/knetsim/.tools/ .tools/
 COPY --from=skrouterd /opt/skrouterd/ /opt/skrouterd/
 RUN find /opt/skrouterd/bin -type f -exec ln -s -t /usr/local/bin {} +
