@@ -46,6 +46,9 @@ class Reader:
 
     def go(self, chapter: Chapter | None) -> int:
         """Go through the page from a chapter, or its beginning, until the reader leaves."""
+        if sys.stdin.isatty():
+            # input() gets line editing, and asks again when a terminal is attached (docker attach)
+            import readline  # noqa: F401
         while True:
             with ExitStack() as exit_stack:
                 stage = exit_stack.enter_context(self._open_stage())

@@ -318,6 +318,19 @@ def test_ctrl_c_of_a_reader_ends_what_runs_and_not_the_lesson(tmp_path: Path) ->
     assert "interrupted" not in terminal.text
 
 
+def test_a_reader_gets_a_line_back_by_the_arrow_key(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- scenario: none -->\n<!-- run: shell -->\n```console\n$ true\n```\n")
+    env = {**os.environ, "TERM": "dumb"}
+    terminal = Terminal([*KNETSIM, "lesson", "run", str(page)], env=env, cwd=CHECKOUT)
+    try:
+        _answer(terminal, "help> ", "! echo $((6 * 7))", "42")
+        _answer(terminal, "help> ", "\x1b[A", "42")
+        _answer(terminal, "help> ", "q", "ending")
+    finally:
+        terminal.close(60)
+
+
 def _answer(terminal: Terminal, question: str, line: str, reaction: str) -> None:
     """Wait for the last thing that is printed, type a line, and wait for what comes of it."""
     assert terminal.wait(lambda text: question in text[-2000:], START_SECONDS), terminal.text
