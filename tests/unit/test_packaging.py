@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,13 @@ def read_names(description: Path) -> list[str]:
     return listed[1].split() if listed else [description.stem]
 
 
-def test_what_knetsim_links_to_is_part_of_the_image() -> None:
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+def test_what_knetsim_links_to_and_the_pages_are_part_of_the_image() -> None:
+    patterns = (ROOT / ".dockerignore").read_text().split()
     targets = {path.resolve() for path in (ROOT / "knetsim").rglob("*") if path.is_symlink()}
-    own = {target.relative_to(ROOT).as_posix() for target in targets if target.is_relative_to(ROOT)}
-    assert "docs/images.md" in own
-    assert {target for target in own if not target.startswith("knetsim/")} <= kept
+    own = {target.relative_to(ROOT) for target in targets if target.is_relative_to(ROOT)}
+    pages = {path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))}
+    assert Path("docs/images.md") in own
+    assert {Path("README.md"), Path("presentation.md"), Path("docs/teaching.md")} <= pages
+    wanted = {part for path in own | pages for part in (path, *path.parents)} - {Path()}
+    assert "tests" in patterns
+    assert not [(part, pattern) for part in wanted for pattern in patterns if fnmatch(part.as_posix(), pattern)]
