@@ -17,12 +17,14 @@ from knetsim.errors import NotFound, UsageError
 from knetsim.node.skupper.agent import SkupperSite
 from knetsim.node.skupper.objects import is_ours
 from knetsim.node.skupper.snapshot import Snapshot
-from knetsim.scenario.multicluster import API_VERSION, GRANT_PORT
+from knetsim.scenario.skupper_objects import build_connector, build_grant, build_listener, build_site, build_token
 
 if TYPE_CHECKING:
     from knetsim.cluster import Cluster
 
 DEADLINE = 30.0
+#: how long a token of the prompt is good: whoever types may take time over the other cluster
+_WINDOW = "1h"
 _KEYS = ("name", "cluster", "host", "port", "lport")
 _EXAMPLE = '{"name": "svc1", "cluster": "0", "host": "11.10.0.2", "port": "80", "lport": 1028}'
 
@@ -39,9 +41,9 @@ def create_conf(cluster: Cluster, remotes: Sequence[Cluster] = (), svcs: Sequenc
     for obj in objects:
         cluster.plane.apply(obj)
     for remote in remotes:
-        code = secrets.token_urlsafe(16)
-        grant = build_grant(cluster.name, code)
-        token = build_token(cluster.name, remote.name, remote.router_worker().address, code)
+        code, here, there = secrets.token_urlsafe(16), cluster.name.lower(), remote.name.lower()
+        grant = build_grant(here, code, window=_WINDOW)
+        token = build_token(here, there, remote.router_worker().address, code)
         _forget(cluster, "AccessToken", name_of(token))
         _forget(cluster, "Link", name_of(token))
         _forget(remote, "AccessGrant", name_of(grant))
@@ -63,7 +65,7 @@ def _forget(cluster: Cluster, kind: str, name: str) -> None:
 def start_skupper(cluster: Cluster, site: SkupperSite) -> str:
     """See Cluster.start_skupper."""
     if not cluster.store.list("Site").items:
-        cluster.plane.apply(build_site(cluster.name))
+        cluster.plane.apply(build_site(cluster.name.lower(), linked_to=True))
     found = site.wait_for(_lacks_router, DEADLINE, f"the Skupper router of {cluster.name}")
     assert found.state is not None, "see _lacks_router"
     return found.state.router
@@ -75,12 +77,7 @@ def _lacks_router(found: Snapshot) -> str:
     return found.error or ("" if found.state is not None else "the router does not answer")
 
 
-# --- the objects; pure
-
-
-def build_site(cluster: str) -> Object:
-    """A Site to which others may link."""
-    return _build("Site", cluster.lower(), {"linkAccess": "default"})
+# --- services as they are typed; pure
 
 
 def build_service(cluster: str, service: Mapping[str, Any], clusters: Collection[str]) -> Object:
@@ -91,11 +88,10 @@ def build_service(cluster: str, service: Mapping[str, Any], clusters: Collection
     home = next((each for each in clusters if wanted.lower() in (each.lower(), names.cluster_id(each))), None)
     if home is None:
         raise UsageError(f"no cluster '{wanted}'", f"service {name}", hint=names.did_you_mean(wanted, clusters))
-    spec = {"routingKey": name, "type": "tcp"}
     if home == cluster:
-        return _build("Connector", name, {**spec, "host": str(service["host"]), "port": int(service["port"])})
+        return build_connector(name, name, {"host": str(service["host"]), "port": int(service["port"])})
     # at every address of the worker, as the first knetsim's
-    return _build("Listener", name, {**spec, "host": "0.0.0.0", "port": int(service["lport"])})
+    return build_listener(name, name, "0.0.0.0", int(service["lport"]))
 
 
 def _find_problems(service: Mapping[str, Any]) -> Iterator[str]:
@@ -111,25 +107,3 @@ def _find_problems(service: Mapping[str, Any]) -> Iterator[str]:
     for key in ("port", "lport"):
         if not str(service[key]).isdecimal() or not 0 < int(service[key]) < 65536:
             yield f"'{key}' is a port, from 1 to 65535, not {service[key]!r}"
-
-
-def build_grant(to: str, code: str) -> Object:
-    """A grant for one link from the cluster `to`."""
-    return _build(
-        "AccessGrant", f"from-{to.lower()}", {"redemptionsAllowed": 1, "expirationWindow": "1h", "code": code}
-    )
-
-
-def build_token(cluster: str, remote: str, address: str, code: str) -> Object:
-    """The token that makes `cluster` link to `remote`, whose router's worker has `address`; see `build_grant`."""
-    grant = f"{names.DEFAULT_NAMESPACE}/from-{cluster.lower()}"
-    return _build(
-        "AccessToken",
-        f"to-{remote.lower()}",
-        {"url": f"https://{address}:{GRANT_PORT}/{grant}", "code": code, "ca": ""},
-    )
-
-
-def _build(kind: str, name: str, spec: Mapping[str, Any]) -> Object:
-    metadata = {"name": name, "namespace": names.DEFAULT_NAMESPACE}
-    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": dict(spec)}

@@ -40,6 +40,10 @@ WORKER_PORTS = (
     TakenPorts(range(10256, 10257), "kube-proxy"),
     TakenPorts(NODE_PORTS, "the node ports of Services"),
 )
+SKUPPER_GROUP = "skupper.io"
+SKUPPER_API_VERSION = f"{SKUPPER_GROUP}/v2alpha1"
+#: in the URLs of tokens, as with Skupper's controller; nobody listens there: one engine has the controllers of all
+REDEMPTION_PORT = 9090
 #: of a Skupper router: where skstat and skmanage ask, and where it tells how it is
 MANAGEMENT_PORT, HEALTH_PORT = 5672, 9090
 #: what a worker with a Skupper router has beside

@@ -12,7 +12,7 @@ from knetsim.dataplane.skupper.state import AddressState, LinkState
 from knetsim.node.skupper.agent import SkupperSite
 from knetsim.node.skupper.objects import identify, spec_of
 from knetsim.node.skupper.snapshot import Snapshot
-from knetsim.node.skupper.views import SiteView
+from knetsim.node.skupper.views import SiteView, find_others_reached
 from knetsim.status import ReachedSiteState, SiteConnectorState, SiteLinkState, SiteListenerState, SiteState
 
 _UNKNOWN = LinkState(up=False, peer="", detail="the router does not answer")
@@ -32,7 +32,7 @@ def build_site_state(cluster: str, kind: str, found: Snapshot) -> SiteState:
     plan, state = found.plan, found.state or RouterState(router="")
     assert plan.site is not None
     assert plan.router is not None
-    reached = [view for view in found.others if view.router in state.nodes]
+    reached = find_others_reached(found.others, state)
     return {
         "cluster": cluster,
         "name": name_of(plan.site),

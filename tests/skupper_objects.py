@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
+from knetsim import names
 from knetsim.api.objects import key_of
 from knetsim.dataplane.skupper.certificates import build_authority, issue
 from knetsim.node.skupper.objects import SiteObjects, SitePlace
@@ -61,7 +62,7 @@ def build_object(number: int, kind: str, name: str, **given: Any) -> Object:
         "creationTimestamp": f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z",
         **given.pop("metadata", {}),
     }
-    obj: Object = {"apiVersion": _VERSIONS.get(kind, "skupper.io/v2alpha1"), "kind": kind, "metadata": metadata}
+    obj: Object = {"apiVersion": _VERSIONS.get(kind, names.SKUPPER_API_VERSION), "kind": kind, "metadata": metadata}
     if kind == "Pod":
         metadata["labels"] = given.pop("labels", {})
         ready = "True" if given.pop("ready", True) else "False"

@@ -28,7 +28,6 @@ Object = dict[str, Any]
 
 REGISTRY = "/registry"
 _NETWORKING = "networking.k8s.io/v1"
-_SKUPPER = "skupper.io/v2alpha1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,15 @@ class Kind:
 
 def _skupper(name: str, plural: str) -> Kind:
     """A custom kind lies below its group, as an API server that serves its definition puts it."""
-    return Kind(name, _SKUPPER, plural, f"skupper.io/{plural}", status=True, generation=True, custom=True)
+    return Kind(
+        name,
+        names.SKUPPER_API_VERSION,
+        plural,
+        f"{names.SKUPPER_GROUP}/{plural}",
+        status=True,
+        generation=True,
+        custom=True,
+    )
 
 
 #: Key prefixes as in Kubernetes' storage; "minions" is what Nodes were called in 2014. Objects of other kinds
@@ -127,7 +134,7 @@ def kind_of(obj: Mapping[str, Any]) -> Kind:
     name, version = obj.get("kind"), obj.get("apiVersion")
     if not isinstance(name, str) or not name:
         raise ObjectError("an object needs a kind", hint=names.did_you_mean("", KINDS), field="kind")
-    if version == _SKUPPER and name not in KINDS:
+    if version == names.SKUPPER_API_VERSION and name not in KINDS:
         known = [kind.name for kind in KINDS.values() if kind.custom]
         raise ObjectError(f"knetsim's Skupper has no kind {name}", hint=f"known: {', '.join(known)}", field="kind")
     kind = kind_named(name)

@@ -7,7 +7,7 @@
     resolve.py      values → dataclasses, defaults on the way; and back
     checks.py       what a schema cannot say: naming.py, addressing.py, outside.py and sites.py, over a draft.py
     manifests.py    the Kubernetes manifests of a scenario
-    multicluster.py and the Skupper objects that its `multicluster` stands for
+    multicluster.py and the Skupper objects that its `multicluster` stands for; skupper_objects.py builds each of them
 
 Try `knetsim validate scenarios/default.yaml`, with `-o json` to see every default filled in.
 """

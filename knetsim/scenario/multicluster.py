@@ -1,8 +1,6 @@
 """What `spec.multicluster` stands for: Skupper's objects, as plain YAML would have them, for each cluster. Pure.
 
-A link is made as people make one with Skupper: the site that is connected to grants it (AccessGrant `from-c1`), the
-other one redeems the grant (AccessToken `to-c0`), which becomes the Link `to-c0` and its certificate. The code that the
-two share is drawn anew at every start; nothing in a scenario says it. All objects are in the namespace `default`.
+The code that the two ends of a link share is drawn anew at every start; nothing in a scenario says it.
 """
 
 from __future__ import annotations
@@ -14,13 +12,15 @@ from typing import Any
 from knetsim import names
 from knetsim.errors import Problem
 from knetsim.scenario.manifests import Manifest
-from knetsim.scenario.spec import ConnectorSpec, Scenario, SharedServiceSpec, SiteLinkSpec, SiteSpec
-
-API_VERSION = "skupper.io/v2alpha1"
-#: where a site redeems tokens, at its worker's address
-GRANT_PORT = 9090
-
-Plain = dict[str, Any]
+from knetsim.scenario.skupper_objects import (
+    Plain,
+    build_connector,
+    build_grant,
+    build_listener,
+    build_site,
+    build_token,
+)
+from knetsim.scenario.spec import ConnectorSpec, Scenario, SharedServiceSpec
 
 
 def build_multicluster(scenario: Scenario, draw_code: Callable[[], str]) -> dict[str, list[Plain]]:
@@ -28,14 +28,14 @@ def build_multicluster(scenario: Scenario, draw_code: Callable[[], str]) -> dict
     objects: dict[str, list[Plain]] = {cluster.name: [] for cluster in scenario.clusters}
     asked = scenario.multicluster
     sites = {site.cluster: site for site in asked.sites}
-    reached = {link.to for link in asked.links}
+    addresses, reached = scenario.host_addresses(), {link.to for link in asked.links}
     for site in asked.sites:
-        access = {"linkAccess": "default"} if site.cluster in reached else {}
-        objects[site.cluster].append(_build("Site", site.name, access))
+        objects[site.cluster].append(build_site(site.name, linked_to=site.cluster in reached))
     for link in asked.links:
-        code = draw_code()
-        objects[link.to].append(_build_grant(sites[link.from_], code))
-        objects[link.from_].append(_build_token(scenario, sites[link.to], link, code))
+        code, local, remote = draw_code(), sites[link.from_], sites[link.to]
+        address = addresses[names.worker_host(remote.cluster, remote.worker)]
+        objects[link.to].append(build_grant(local.name, code))
+        objects[link.from_].append(build_token(local.name, remote.name, address, code, cost=link.cost))
     for service in asked.services:
         for cluster, obj in _build_service(service):
             objects[cluster].append(obj)
@@ -50,7 +50,7 @@ def find_clashes(scenario: Scenario, manifests: Mapping[str, Sequence[Manifest]]
         site = next((name for kind, name in known if kind == "Site"), "")
         for manifest in written:
             obj, metadata = manifest.object, manifest.object["metadata"]
-            if obj["apiVersion"] != API_VERSION:
+            if obj["apiVersion"] != names.SKUPPER_API_VERSION:
                 continue
             if obj["kind"] == "Site" and site:
                 what = (
@@ -66,36 +66,14 @@ def _is_default(metadata: Mapping[str, Any]) -> bool:
     return metadata.get("namespace", names.DEFAULT_NAMESPACE) == names.DEFAULT_NAMESPACE
 
 
-def grant_name(site: SiteSpec) -> str:
-    """What the grant for a site is called, at the other end of its link."""
-    return f"from-{site.name}"
-
-
-def token_name(site: SiteSpec) -> str:
-    """What the token for a link to a site is called, and so the Link and its Secret."""
-    return f"to-{site.name}"
-
-
-def _build_grant(remote: SiteSpec, code: str) -> Plain:
-    return _build("AccessGrant", grant_name(remote), {"redemptionsAllowed": 1, "code": code})
-
-
-def _build_token(scenario: Scenario, remote: SiteSpec, link: SiteLinkSpec, code: str) -> Plain:
-    cluster, local = scenario.cluster(remote.cluster), scenario.multicluster.site(link.from_)
-    address = cluster.host_addresses()[names.worker_host(cluster.name, remote.worker)]
-    url = f"https://{address}:{GRANT_PORT}/{names.DEFAULT_NAMESPACE}/{grant_name(local)}"
-    return _build("AccessToken", token_name(remote), {"url": url, "code": code, "ca": "", "linkCost": link.cost})
-
-
 def _build_service(service: SharedServiceSpec) -> Iterator[tuple[str, Plain]]:
     key, connectors, listeners = service.routing_key, Counter[str](), Counter[str]()
     for connector in service.connectors:
         name = _draw_name(key, connectors, connector.cluster)
-        yield connector.cluster, _build("Connector", name, {"routingKey": key, **_explain_servers(connector)})
+        yield connector.cluster, build_connector(name, key, _explain_servers(connector))
     for listener in service.listeners:
         name = _draw_name(key, listeners, listener.cluster)
-        spec = {"routingKey": key, "host": listener.host, "port": listener.port}
-        yield listener.cluster, _build("Listener", name, spec)
+        yield listener.cluster, build_listener(name, key, listener.host, listener.port)
 
 
 def _draw_name(key: str, made: Counter[str], cluster: str) -> str:
@@ -109,8 +87,3 @@ def _explain_servers(connector: ConnectorSpec) -> Plain:
         return {"host": connector.host, "port": connector.port}
     labels = ",".join(f"{key}={value}" for key, value in connector.selector.items())
     return {"selector": labels, "port": connector.port}
-
-
-def _build(kind: str, name: str, spec: Plain) -> Plain:
-    metadata = {"name": name, "namespace": names.DEFAULT_NAMESPACE}
-    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}

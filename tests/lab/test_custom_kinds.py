@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from knetsim import names
 from knetsim.api.etcd import Etcd
 from knetsim.api.http_store import HttpStore
 from knetsim.api.informer import Informer
@@ -21,7 +22,6 @@ from tests.lab.store_fixture import SECONDS, Follower, MakeStore, annotated, mak
 
 __all__ = ["api_server", "make_store", "members", "store"]
 
-_API_VERSION = "skupper.io/v2alpha1"
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -34,7 +34,7 @@ def served(make_store: MakeStore, request: pytest.FixtureRequest) -> None:
 
 
 def build(kind: str, name: str = "backend", **spec: Any) -> Object:
-    return {"kind": kind, "apiVersion": _API_VERSION, "metadata": {"name": name}, "spec": spec}
+    return {"kind": kind, "apiVersion": names.SKUPPER_API_VERSION, "metadata": {"name": name}, "spec": spec}
 
 
 def build_listener(name: str = "backend", **spec: Any) -> Object:
@@ -175,7 +175,11 @@ def test_where_they_lie_in_etcd(members: EtcdMembers, store: Store) -> None:
         etcd.close()
     assert stored is not None
     written = json.loads(stored.value)
-    assert (written["kind"], written["apiVersion"], written["spec"]) == ("Site", _API_VERSION, created["spec"])
+    assert (written["kind"], written["apiVersion"], written["spec"]) == (
+        "Site",
+        names.SKUPPER_API_VERSION,
+        created["spec"],
+    )
 
 
 @pytest.mark.parametrize("make_store", ["api"], indirect=True)

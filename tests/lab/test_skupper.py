@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from knetsim import names
 from knetsim.errors import NotFound
 from knetsim.status import SiteState
 from knetsim.system.programs import find_program
@@ -227,7 +228,7 @@ def test_a_routing_key_that_nobody_serves_is_told_until_somebody_does(lab: Lab) 
 
 
 def apply_to(lab: Lab, cluster: str, kind: str, name: str, spec: dict[str, Any]) -> None:
-    obj = {"apiVersion": "skupper.io/v2alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    obj = {"apiVersion": names.SKUPPER_API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
     words = ("apply", "--name", lab.name, "-c", cluster, "-f", "-")
     knetsim(*words, stdin=json.dumps(obj))
 

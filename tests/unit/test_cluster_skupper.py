@@ -8,8 +8,9 @@ import pytest
 
 from knetsim.api.accept import accept_create
 from knetsim.api.objects import kind_of
-from knetsim.cluster_skupper import build_grant, build_service, build_site, build_token
+from knetsim.cluster_skupper import build_service
 from knetsim.errors import UsageError
+from knetsim.scenario.skupper_objects import build_grant, build_site, build_token
 
 SERVICE: dict[str, Any] = {"name": "svc1", "cluster": "0", "host": "11.10.0.2", "port": "80", "lport": 1028}
 CLUSTERS = ["C0", "C1", "East"]
@@ -37,12 +38,12 @@ def test_a_cluster_by_any_of_its_names() -> None:
 
 
 def test_what_is_built_is_accepted() -> None:
-    token = build_token("C1", "C0", "10.1.1.1", "code")
+    token = build_token("c1", "c0", "10.1.1.1", "code")
     for obj in (
-        build_site("C0"),
+        build_site("c0", linked_to=True),
         build_service("C0", SERVICE, CLUSTERS),
         build_service("C1", SERVICE, CLUSTERS),
-        build_grant("C1", "x"),
+        build_grant("c1", "x", window="1h"),
         token,
     ):
         accept_create(kind_of(obj), obj, 0.0)

@@ -32,7 +32,6 @@ from knetsim.node.skupper.conditions import (
 )
 from knetsim.node.skupper.objects import (
     ACCESS,
-    API_VERSION,
     DEFAULT_ACCESS,
     ERROR,
     INTER_ROUTER,
@@ -55,8 +54,6 @@ from knetsim.node.skupper.objects import (
 )
 from knetsim.node.skupper.plan import Endpoint, SitePlan, plan_site
 
-#: where tokens are redeemed, as Skupper's controller listens
-REDEMPTION_PORT = 9090
 #: whose token a Link and its Secret come from; what a certificate was made of
 TOKEN_UID, MADE_OF = "knetsim.io/token", "knetsim.io/made-of"
 _WINDOW = 15 * 60.0
@@ -149,7 +146,7 @@ def _build_access(site: Object, before: Object | None) -> Object | None:
     if before is not None and spec_of(before) == spec:
         return None
     metadata = before["metadata"] if before is not None else build_metadata(DEFAULT_ACCESS, site)
-    return {"apiVersion": API_VERSION, "kind": ACCESS, "metadata": metadata, "spec": spec}
+    return {"apiVersion": names.SKUPPER_API_VERSION, "kind": ACCESS, "metadata": metadata, "spec": spec}
 
 
 def _build_server(
@@ -209,7 +206,7 @@ def build_grant_status(grant: Object, objects: SiteObjects, plan: SitePlan, now:
         assert window is not None, "the condition says so"
         values["code"] = spec.get("code") or before.get("code") or secrets.token_urlsafe(_CODE_BYTES)
         values["expirationTime"] = before.get("expirationTime") or format_time(now + window)
-        values["url"] = f"https://{plan.place.address}:{REDEMPTION_PORT}/{uid_of(grant)}"
+        values["url"] = f"https://{plan.place.address}:{names.REDEMPTION_PORT}/{uid_of(grant)}"
         resolved = _resolve(grant, objects, plan)
         if isinstance(resolved, State):
             found.set(RESOLVED, resolved)
@@ -319,7 +316,7 @@ def build_redeemed(token: Object, redeemed: Redeemed, plan: SitePlan) -> list[Ob
         "cost": spec_of(token).get("linkCost") or 1,
     }
     metadata = build_metadata(name, plan.site, mark)
-    link = {"apiVersion": API_VERSION, "kind": LINK, "metadata": metadata, "spec": spec}
+    link = {"apiVersion": names.SKUPPER_API_VERSION, "kind": LINK, "metadata": metadata, "spec": spec}
     return [_build_secret(name, plan.site, redeemed.certificates, mark), link]
 
 

@@ -16,7 +16,6 @@ from knetsim.api.objects import Object, has_condition, key_of, name_of, namespac
 from knetsim.dataplane.skupper.certificates import AUTHORITY, CERTIFICATE, KEY, find_fault, read_authority
 from knetsim.errors import InputError
 
-API_VERSION = "skupper.io/v2alpha1"
 #: what controllers of Skupper write on what is theirs
 CONTROLLED = "internal.skupper.io/controlled"
 SITE, ACCESS, LINK, LISTENER, CONNECTOR = "Site", "RouterAccess", "Link", "Listener", "Connector"

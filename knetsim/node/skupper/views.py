@@ -94,11 +94,16 @@ def _build_links(plan: SitePlan, state: RouterState | None) -> tuple[LinkView, .
     return tuple(sorted(found))
 
 
+def find_others_reached(others: Iterable[SiteView], state: RouterState) -> list[SiteView]:
+    """Those of the other sites that are in a router's network."""
+    return [view for view in others if view.router in state.nodes]
+
+
 def find_reached(own: SiteView | None, others: Iterable[SiteView], state: RouterState | None) -> list[SiteView]:
     """The sites of a router's network, its own first."""
     if own is None or state is None:
         return []
-    return [own, *(view for view in others if view.router in state.nodes)]
+    return [own, *find_others_reached(others, state)]
 
 
 def build_network(reached: Sequence[SiteView]) -> list[Object]:

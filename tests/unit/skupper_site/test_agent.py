@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from knetsim import names
 from knetsim.api.etcd_store import EtcdStore
 from knetsim.api.informer import Informer
 from knetsim.api.objects import has_condition
@@ -23,7 +24,6 @@ from tests.memory_etcd import MemoryEtcd
 from tests.skupper_objects import PLACE
 
 SECONDS = 60.0
-API_VERSION = "skupper.io/v2alpha1"
 
 
 class Router:
@@ -87,7 +87,7 @@ class Site:
 
     def create(self, kind: str, name: str, **spec: Any) -> None:
         metadata = {"name": name, "namespace": "default"}
-        self.store.create({"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec})
+        self.store.create({"apiVersion": names.SKUPPER_API_VERSION, "kind": kind, "metadata": metadata, "spec": spec})
 
     def status(self, kind: str, name: str) -> Any:
         return self.store.get(kind, name).get("status") or {}
