@@ -358,8 +358,12 @@ class SkupperSite:
         self._worthless.discard(uid)
         if not self._is_there(token):
             return ""  # deleted since the look: its Link would be in the way of another token of its name
-        faults = [self._writer.write(obj) for obj in build_redeemed(token, self._redeemed[uid], plan)]
-        return next((fault for fault in faults if fault), "")
+        made = build_redeemed(token, self._redeemed[uid], plan)
+        fault = next((fault for obj in made if (fault := self._writer.make(obj))), "")  # no Link without its Secret
+        if not self._is_there(token):  # deleted meanwhile: who deleted the Link after it may have been too early
+            for obj in made:
+                self._writer.take_back(obj)
+        return fault
 
     def _is_there(self, token: Object) -> bool:
         try:

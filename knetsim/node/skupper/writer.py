@@ -63,6 +63,29 @@ class ObjectWriter:
         except (NotFound, Conflict):
             pass  # gone already
 
+    def make(self, obj: Object) -> str:
+        """Create an object whose annotations say what it was made of; why it is not there, or empty. Another of its
+        name, which an informer has not heard of yet, does not stand for it."""
+        fault = self.write(obj)
+        if not fault and self._find_made(obj) is None:
+            self._later()
+            fault = f"there is another {describe(obj)}"
+        return fault
+
+    def take_back(self, obj: Object) -> None:
+        """Delete what `make` has created, if it is still there."""
+        made = self._find_made(obj)
+        if made is not None:
+            self.delete(made)
+
+    def _find_made(self, obj: Object) -> Object | None:
+        try:
+            present = self._store.get(obj["kind"], name_of(obj), namespace_of(obj))
+        except NotFound:
+            return None
+        annotations = present["metadata"].get("annotations") or {}
+        return present if obj["metadata"]["annotations"].items() <= annotations.items() else None
+
     def write_status(self, obj: Object, status: Object) -> None:
         """Write an object's status, if it is still the same."""
         try:

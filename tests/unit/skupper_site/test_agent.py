@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from knetsim import names
 from knetsim.api.etcd_store import EtcdStore
 from knetsim.api.informer import Informer
-from knetsim.api.objects import has_condition
+from knetsim.api.objects import describe, has_condition, uid_of
+from knetsim.cluster_skupper import create_conf
 from knetsim.control.embedded import ensure_namespaces
 from knetsim.dataplane.skupper import RouterPlan, RouterState
 from knetsim.errors import KnetsimError, NotFound, NotReady, RouterRefusal
 from knetsim.node.skupper.agent import SiteParts, SkupperSite
+from knetsim.node.skupper.grants import TOKEN_UID
 from knetsim.node.skupper.network import SkupperNetwork
 from knetsim.node.skupper.objects import CONTROLLED
 from knetsim.node.skupper.router import SiteRouter
 from knetsim.system.wait import wait_until
 from tests.memory_etcd import MemoryEtcd
 from tests.skupper_objects import PLACE
+
+if TYPE_CHECKING:
+    from knetsim.cluster import Cluster
 
 SECONDS = 60.0
 
@@ -53,13 +58,28 @@ class Router:
         self.plan = None
 
 
+class Store(EtcdStore):
+    """Tells what is created: `meanwhile` is called before, `created` has it afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryEtcd())
+        self.meanwhile: Callable[[Mapping[str, Any]], None] = lambda obj: None
+        self.created: list[str] = []
+
+    def create(self, obj: Mapping[str, Any]) -> dict[str, Any]:
+        self.meanwhile(obj)
+        stored = super().create(obj)
+        self.created.append(describe(stored))
+        return stored
+
+
 class Site:
     """A controller with all that it needs."""
 
     def __init__(
         self, cluster: str = "C0", address: str = PLACE.address, network: SkupperNetwork | None = None
     ) -> None:
-        self.store, self.router = EtcdStore(MemoryEtcd()), Router()
+        self.store, self.router = Store(), Router()
         ensure_namespaces(self.store)
         self._informers = {kind: Informer(self.store, kind) for kind in ("Service", "EndpointSlice", "Pod")}
         for informer in self._informers.values():
@@ -210,6 +230,97 @@ def test_a_token_becomes_a_link_once_and_a_wrong_one_does_not() -> None:
     finally:
         second.close()
         first.close()
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[Site, Site]]:
+    """Sites of two clusters; the first has a grant for the second, whose code is `secret`."""
+    network = SkupperNetwork()
+    first, second = Site(network=network), Site("C1", "10.0.0.21", network)
+    first.create("Site", "c0", linkAccess="default")
+    first.create("AccessGrant", "from-c1", redemptionsAllowed=1, code="secret")
+    second.create("Site", "c1")
+    yield first, second
+    second.close()
+    first.close()
+
+
+def test_a_token_that_is_deleted_while_it_becomes_a_link_leaves_none(two: tuple[Site, Site]) -> None:
+    store = two[1].store
+
+    def delete_token(obj: Mapping[str, Any]) -> None:
+        if obj["kind"] == "Link":
+            store.delete("AccessToken", "to-c0")
+
+    store.meanwhile = delete_token
+    two[1].create("AccessToken", "to-c0", url=f"https://{PLACE.address}:9090/default/from-c1", code="secret", ca="")
+    two[1].wait("the Link", lambda: "Link default/to-c0" in store.created)
+    two[1].wait("no Link", lambda: not store.list("Link").items)
+    assert [describe(each) for each in store.list("Secret").items] == ["Secret default/skupper-site-ca"]
+
+
+def test_the_secret_of_another_token_does_not_stand_for_a_tokens_own(two: tuple[Site, Site]) -> None:
+    store = two[1].store
+    annotations = {CONTROLLED: "true", TOKEN_UID: "another"}
+    metadata = {"name": "to-c0", "namespace": "default", "annotations": annotations}
+    others = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
+
+    def put_another(obj: Mapping[str, Any]) -> None:
+        """As if no informer had heard of it yet."""
+        if describe(dict(obj)) == "Secret default/to-c0":
+            store.meanwhile = lambda obj: None
+            store.create(others)
+
+    store.meanwhile = put_another
+    two[1].create("AccessToken", "to-c0", url=f"https://{PLACE.address}:9090/default/from-c1", code="secret", ca="")
+    two[1].wait_condition("AccessToken", "to-c0", "Redeemed")
+    token = uid_of(store.get("AccessToken", "to-c0"))
+    found = [store.get(kind, "to-c0")["metadata"]["annotations"][TOKEN_UID] for kind in ("Secret", "Link")]
+    assert found == [token, token]
+    secret, link = "Secret default/to-c0", "Link default/to-c0"
+    assert [each for each in store.created if each in (secret, link)] == [secret, secret, link]
+
+
+class Typed:
+    """A cluster as `create_conf` uses it: `Cluster`, without a simulation."""
+
+    def __init__(self, site: Site, name: str, address: str) -> None:
+        self.store, self.name, self._address = site.store, name, address
+
+    @property
+    def plane(self) -> Typed:
+        return self
+
+    def apply(self, obj: dict[str, Any]) -> None:
+        self.store.create(obj)
+
+    def router_worker(self) -> Typed:
+        return self
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    def all_clusters(self) -> list[str]:
+        return ["C0", "C1"]
+
+
+def test_create_conf_again_makes_the_link_again(two: tuple[Site, Site]) -> None:
+    first, second = two
+    remote, local = (
+        cast("Cluster", Typed(site, name, each))
+        for site, name, each in ((first, "C0", PLACE.address), (second, "C1", "10.0.0.21"))
+    )
+    known = ""
+    for _ in range(3):
+        create_conf(local, [remote])
+        second.wait("another Link", lambda known=known: uid_of(second.store.get("Link", "to-c0")) != known)
+        second.wait_condition("AccessToken", "to-c0", "Redeemed")
+        known = uid_of(second.store.get("Link", "to-c0"))
+        token = uid_of(second.store.get("AccessToken", "to-c0"))
+        assert second.store.get("Secret", "to-c0")["metadata"]["annotations"][TOKEN_UID] == token
+    assert second.status("AccessToken", "to-c0")["redeemed"] is True
+    assert first.status("AccessGrant", "from-c1")["redemptions"] == 1
 
 
 def test_a_site_that_goes_takes_all_that_was_its(site: Site) -> None:
