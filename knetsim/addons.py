@@ -207,14 +207,12 @@ def build_load_balancers(parts: AddonParts) -> LoadBalancers:
 def build_skupper(parts: AddonParts) -> SkupperSite:
     """The controller of the cluster's Skupper site; its router runs on a worker once there is a Site."""
     worker = next(worker for worker in parts.workers if worker.short_name == parts.site.worker)
-    serving = worker.short_name in parts.spec.ingress.workers
-    ports = (parts.spec.ingress.http_port, parts.spec.ingress.https_port) if serving else ()
     place = SitePlace(
         cluster=parts.spec.name,
         host=worker.name,
         node=worker.node_name,
         address=worker.address,
-        reserved=frozenset(ports),
+        reserved=frozenset(parts.spec.ingress.ports_of(worker.short_name)),
         hosts=parts.hosts,
     )
     directory = Path(names.INSIDE_STATE) / "skupper"

@@ -20,8 +20,8 @@ from knetsim.scenario.wording import quote
 _ROOT: KeyPath = ("spec", "multicluster")
 _CLUSTERS: KeyPath = ("spec", "clusters")
 _ANY = IPv4Address("0.0.0.0")
-#: what other sites link to
-_LINK_PORT = names.TakenPorts(range(55671, 55672), "the links of other sites' routers")
+#: a router's own, and what other sites link to
+_ROUTER_PORTS = (*names.ROUTER_PORTS, names.TakenPorts(range(55671, 55672), "the links of other sites' routers"))
 
 
 def check_multicluster(draft: Draft) -> Iterator[Problem]:
@@ -31,6 +31,7 @@ def check_multicluster(draft: Draft) -> Iterator[Problem]:
         return
     if draft.sound((*_ROOT, "sites")):
         yield from check_sites(draft, asked)
+        yield from check_ingresses(draft, asked)
         if draft.sound((*_ROOT, "links")):
             yield from check_links(draft, asked)
     if draft.sound((*_ROOT, "services")):
@@ -72,6 +73,22 @@ def check_sites(draft: Draft, asked: MulticlusterSpec) -> Iterator[Problem]:
         if other != path and first == path:
             what = f"a second site called '{site.name}' (first in line {draft.line(other)})"
             yield draft.problem((*path, "name"), what, "choose another name")
+
+
+def check_ingresses(draft: Draft, asked: MulticlusterSpec) -> Iterator[Problem]:
+    """No nginx has a port that a router needs on the same worker."""
+    sites = {site.cluster: site for site in reversed(asked.sites)}
+    for cluster in draft.scenario.clusters:
+        site, path = sites.get(cluster.name), cluster_path(cluster, "ingress")
+        if site is None or not draft.sound(path):
+            continue
+        ports = cluster.ingress.ports_of(site.worker)
+        for key, port in zip(("httpPort", "httpsPort"), ports, strict=False):
+            owner = names.find_port_owner(_ROUTER_PORTS, str(_ANY), port)
+            if owner:
+                worker = names.worker_host(cluster.name, site.worker)
+                what = f"{key} {port} is taken on {worker} by {owner}"
+                yield draft.problem((*path, key), what, "for example 8001, or another worker in multicluster.sites")
 
 
 def check_links(draft: Draft, asked: MulticlusterSpec) -> Iterator[Problem]:
@@ -161,10 +178,9 @@ def _check_address(
     if address not in (_ANY, own) and not address.is_loopback:
         what = f"{worker}, where the router of {cluster.name} runs, has no address {address}"
         yield draft.problem((*path, "host"), what, f"0.0.0.0 for all that it has, or {own}")
-    ingress = cluster.ingress
-    served = (ingress.http_port, ingress.https_port) if site.worker in ingress.workers else ()
+    served = cluster.ingress.ports_of(site.worker)
     ingress_ports = [names.TakenPorts(range(port, port + 1), "its ingress") for port in served]
-    taken = (*names.WORKER_PORTS, *names.ROUTER_PORTS, _LINK_PORT, *ingress_ports)
+    taken = (*names.WORKER_PORTS, *_ROUTER_PORTS, *ingress_ports)
     owner = names.find_port_owner(taken, str(address), listener.port)
     if owner:
         what = f"port {listener.port} is taken on {worker} by {owner}"

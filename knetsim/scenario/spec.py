@@ -137,6 +137,10 @@ class IngressSpec:
     http_port: int = 80
     https_port: int = 443
 
+    def ports_of(self, worker: str) -> tuple[int, ...]:
+        """Which ports nginx has on a worker; none where there is no nginx."""
+        return (self.http_port, self.https_port) if worker in self.workers else ()
+
 
 @dataclass(frozen=True, slots=True)
 class DnsSpec:

@@ -25,7 +25,7 @@ READY, PENDING, ERROR = "Ready", "Pending", "Error"
 INTER_ROUTER, INTER_ROUTER_PORT = "inter-router", 55671
 #: the RouterAccess that a Site's linkAccess stands for, and its certificates
 DEFAULT_ACCESS, SITE_SERVER, SITE_AUTHORITY = "skupper-router", "skupper-site-server", "skupper-site-ca"
-_PORT_MAX = 65535
+_ANY, _PORT_MAX = "0.0.0.0", 65535
 #: a DNS name, maybe with a wildcard, or an IPv4 or IPv6 address
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_]([-A-Za-z0-9_.]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.]{2,45}")
 
@@ -221,13 +221,22 @@ def read_port(value: Any) -> int:
     return port if port <= _PORT_MAX else 0
 
 
+def find_taken(place: SitePlace) -> str:
+    """Why no router can run in a place: another program has a port that it needs; empty when none has."""
+    for port in sorted(place.reserved):
+        owner = names.find_port_owner(names.ROUTER_PORTS, _ANY, port)
+        if owner:
+            return f"no router can run on {place.host}: another program has port {port} there, {owner}"
+    return ""
+
+
 class Ports:
     """Who has which port of the worker: every worker's programs, the router itself, who claims one."""
 
     _FIXED = (*names.WORKER_PORTS, *names.ROUTER_PORTS)
 
     def __init__(self, reserved: Iterable[int]) -> None:
-        self._taken = [("0.0.0.0", port, "another program of the worker") for port in reserved]
+        self._taken = [(_ANY, port, "another program of the worker") for port in reserved]
 
     def claim(self, address: str, port: int, owner: str) -> str:
         """Take a port; who has it already, or empty."""

@@ -38,6 +38,7 @@ from knetsim.node.skupper.objects import (
     find_issuer,
     find_issuer_fault,
     find_refusal,
+    find_taken,
     identify,
     read_certificates,
     read_port,
@@ -83,8 +84,9 @@ class SitePlan:
 
 def plan_site(objects: SiteObjects, place: SitePlace) -> SitePlan:
     """The plan of a cluster's site."""
-    plan = SitePlan(place, choose_site(objects.sites))
-    _judge_sites(objects.sites, plan)
+    taken = find_taken(place)
+    plan = SitePlan(place, None if taken else choose_site(objects.sites))
+    _judge_sites(objects.sites, plan, taken)
     everything = (objects.accesses, objects.links, objects.listeners, objects.connectors, objects.grants)
     for obj in (obj for each in (*everything, objects.tokens) for obj in each):
         _judge_place(obj, plan)
@@ -93,9 +95,9 @@ def plan_site(objects: SiteObjects, place: SitePlace) -> SitePlan:
     return plan
 
 
-def _judge_sites(sites: Sequence[Object], plan: SitePlan) -> None:
+def _judge_sites(sites: Sequence[Object], plan: SitePlan, taken: str) -> None:
     for site in sites:
-        refusal = find_refusal(site)
+        refusal = find_refusal(site) or taken
         if refusal:
             plan.faults[identify(site)] = Fault(ERROR, refusal)
         elif site is not plan.site and plan.site is not None:

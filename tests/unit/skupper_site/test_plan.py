@@ -10,8 +10,9 @@ import pytest
 
 from knetsim.api.objects import key_of
 from knetsim.dataplane.skupper import ServedService, build_router_config
+from knetsim.names import HEALTH_PORT, MANAGEMENT_PORT
 from knetsim.node.skupper.objects import SitePlace, find_host, read_port
-from knetsim.node.skupper.plan import SitePlan, plan_site
+from knetsim.node.skupper.plan import Fault, SitePlan, plan_site
 from tests.skupper_objects import PLACE, Object, build_objects, group
 
 SITE = {"kind": "Site", "name": "c0"}
@@ -32,6 +33,10 @@ def connector(name: str = "web", **spec: Any) -> dict[str, Any]:
 
 def pod(name: str, address: str, **more: Any) -> dict[str, Any]:
     return {"kind": "Pod", "name": name, "labels": {"app": "web"}, "ip": address, **more}
+
+
+#: the one port that is free on a worker where all others are taken: the router's management is on loopback only
+LAST_PORT = listener("last", PLACE.address, MANAGEMENT_PORT)
 
 
 def targets(plan: SitePlan) -> dict[str, int]:
@@ -91,8 +96,8 @@ def test_a_port_that_became_reserved_is_left() -> None:
 
 
 def test_no_port_is_free() -> None:
-    full = replace(PLACE, reserved=frozenset(range(1024, 65536)))
-    plan = make_plan(listener("web"), place=full)
+    full = replace(PLACE, reserved=frozenset(range(1024, 65536)) - {MANAGEMENT_PORT, HEALTH_PORT})
+    plan = make_plan(LAST_PORT, listener("web"), place=full)
     assert faults(plan) == {"Listener default/web": "no port of C0w1 is free"}
     assert plan.objects == []
 
@@ -117,9 +122,19 @@ def test_ports_that_a_worker_needs_itself(host: str, port: int, owner: str) -> N
     assert faults(make_plan(listener("a", host, port))) == ({"Listener default/a": words} if owner else {})
 
 
+@pytest.mark.parametrize(
+    ("port", "what"), [(5672, "the router's management"), (9090, "the router's health check"), (8080, "")]
+)
+def test_no_router_runs_beside_an_ingress_that_has_its_port(port: int, what: str) -> None:
+    plan = make_plan(listener("web"), place=replace(PLACE, reserved=frozenset({port})))
+    words = f"no router can run on C0w1: another program has port {port} there, {what}"
+    assert plan.faults.get(("Site", "default/c0")) == (Fault("Error", words) if what else None)
+    assert (plan.router is None) == bool(what)
+
+
 def test_a_service_leads_to_no_node_port() -> None:
-    full = replace(PLACE, reserved=frozenset(range(1024, 30000)))
-    assert targets(make_plan(listener("web"), place=full)) == {"web": 32768}
+    full = replace(PLACE, reserved=frozenset(range(1024, 30000)) - {MANAGEMENT_PORT, HEALTH_PORT})
+    assert targets(make_plan(LAST_PORT, listener("web"), place=full)) == {"last": MANAGEMENT_PORT, "web": 32768}
 
 
 @pytest.mark.parametrize("target", [80, "http", 9090, 5671, None])
