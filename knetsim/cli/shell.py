@@ -27,6 +27,7 @@ from mininet.log import lg
 from mininet.util import quietRun
 
 from knetsim.cli.execute import build_environment
+from knetsim.cli.mininet_words import find_mistake
 from knetsim.cli.render import print_error, render_status
 from knetsim.cli.typist import LineRecord
 from knetsim.cluster_skupper import create_conf
@@ -296,8 +297,12 @@ class Shell(CLI):  # type: ignore[misc]
 
     def onecmd(self, line: str) -> Any:
         """Run one line; an error is shown, whichever command raised it, and the prompt goes on."""
+        command, rest, _ = self.parseline(line)
+        switches = [switch.name for switch in self.mn.switches]
         with self.record.noting(self):
             try:
+                if mistake := find_mistake(command or "", (rest or "").split(), self.mn, switches):
+                    raise mistake
                 return super().onecmd(line)
             except KnetsimError as error:
                 self._show(error)

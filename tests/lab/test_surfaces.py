@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from knetsim.control_choice import EMBEDDED, KUBERNETES, has_kubernetes
+from knetsim.errors import EXIT_USAGE
 from knetsim.system.wait import wait_until
 from tests.lab.lab import CHECKOUT, Lab, knetsim, running
 
@@ -93,6 +94,15 @@ def test_each_is_seen_and_entered_by_all(lab: Lab) -> None:
     if has_kubectl(lab):
         listed = {item["metadata"]["name"] for item in json.loads(kubectl(lab, "get", "pods", "-o", "json"))["items"]}
         assert set(made(lab)) <= listed
+
+
+@pytest.mark.parametrize("line", ["x 1", "foo 1", "link C0w1 C0w9 down"])
+def test_wrong_words_at_the_prompt_are_an_error_in_two_lines(lab: Lab, line: str) -> None:
+    ended = knetsim("attach", "--name", lab.name, "--exec", line, check=False)
+    assert ended.returncode == EXIT_USAGE
+    error, hint = ended.stdout.splitlines()
+    assert error.startswith("error: ")
+    assert hint.startswith("  try:   ")
 
 
 def test_each_is_deleted_by_another(lab: Lab) -> None:
