@@ -5,7 +5,8 @@
 # One file may be several programs, each called by a name of its own: it is built once, and the names are links to it.
 # Of a user's programs each name may be a file of its own, as Kubernetes publishes them.
 #
-# A program with `given_only` is not built: it is taken from the user, or is not there.
+# A program with `given_only` is not built: it is taken from the user, or is not there. One with `in_place` needs files
+# that are beside it: it is not copied, a link leads to it.
 #
 # A program that cannot be had is reported in a line, and never a reason to fail: knetsim has a part of its own for it.
 
@@ -23,7 +24,7 @@ read_program() {
     program=${program%.program}
     # shellcheck disable=SC2034 # the file may ask by which name its program is called
     name=${2-$program}
-    version='' given_only=''
+    version='' given_only='' in_place=''
     [[ ! -f $module/go.mod ]] || version=$(awk '$1 == "require" && NF == 3 { print $3; exit }' "$module/go.mod")
     package='' tags='' cgo=0 seconds='' answers='' instead='' extra=''
     stamps=() ask=() names=("$program") go_command=(build)
@@ -56,7 +57,7 @@ is_built() { [[ $(read_stamp "$program") == "built $(program_hash)" ]]; }
 is_link() { [[ $TOOLS/bin/$1 -ef $TOOLS/bin/$program ]]; }
 
 has_programs() {
-    local description program module name version package tags cgo seconds answers instead extra given_only stamps ask names go_command
+    local description program module name version package tags cgo seconds answers instead extra given_only in_place stamps ask names go_command
     for description in "$CHECKOUT"/tools/*/*.program; do
         read_program "$description"
         ! is_wanted || is_had || return 1
@@ -87,7 +88,8 @@ keep_program() {
 # take_programs DIRECTORY: programs that the user already has
 take_programs() {
     local every one taken=0
-    local description program module name version package tags cgo seconds answers instead extra given_only stamps ask names go_command
+    local -A taken_from=()
+    local description program module name version package tags cgo seconds answers instead extra given_only in_place stamps ask names go_command
     for description in "$CHECKOUT"/tools/*/*.program; do
         read_program "$description"
         mapfile -t every < <(printf '%s\n' "$program" "${names[@]}" | sort -u)
@@ -106,16 +108,35 @@ take_program() {
         [[ ! -f $candidate ]] || { found=$candidate && break; }
     done
     [[ -n $found ]] || return 1
-    if ! install -D -m 755 -- "$found" "$TOOLS/cache/$name" || ! answer=$(asked_version "$TOOLS/cache/$name"); then
+    if ! copy_program "$found" "$TOOLS/cache/$name" || ! answer=$(asked_version "$TOOLS/cache/$name"); then
         complain "$name: $found is refused: it does not run here, or is not $name"
         return 1
     fi
-    keep_program "$TOOLS/cache/$name" "$name" "given $answer" && say "$name: taken from $found: $answer"
+    keep_program "$TOOLS/cache/$name" "$name" "given $answer" || return 1
+    taken_from[$name]=$found
+    say "$name: taken from $found: $answer"
+}
+
+# copy_program FILE COPY: a file that was taken by another of its names is not copied again
+copy_program() {
+    local one
+    mkdir -p -- "${2%/*}"
+    if [[ -n $in_place ]]; then
+        ln -s -f -n -- "$(realpath -- "$1")" "$2"
+        return
+    fi
+    for one in "${!taken_from[@]}"; do
+        if [[ $1 -ef ${taken_from[$one]} ]]; then
+            ln -f -- "$TOOLS/bin/$one" "$2"
+            return
+        fi
+    done
+    install -m 755 -- "$1" "$2"
 }
 
 build_programs() {
     local description go_program='' no_go='' failed=''
-    local program module name version package tags cgo seconds answers instead extra given_only stamps ask names go_command
+    local program module name version package tags cgo seconds answers instead extra given_only in_place stamps ask names go_command
     for description in "$CHECKOUT"/tools/*/*.program; do
         read_program "$description"
         if ! is_wanted || is_had; then continue; fi

@@ -82,6 +82,7 @@ _UNPACK = "./utils/unpack-skrouterd (no package has it, the image quay.io/skuppe
 _LATER = "nothing to do: the version of knetsim that uses it brings it"
 _CNI_PACKAGE = "containernetworking-plugins"
 _EMBEDDED = "the embedded control plane takes its place: no Deployments and their kin, no kubectl"
+_NO_LOOK = "no look into a Skupper router by Skupper's own tools"
 _NATIVE = "pods are wired natively (cni: native)"
 
 
@@ -123,6 +124,8 @@ _ALL = (
     _built("kube-proxy", "optional", "no real kube-proxy (proxy: kube-proxy)", "--version"),
     _built("coredns", "optional", "knetsim's own name server answers names of Services", "-version"),
     Program("skrouterd", "optional", "the embedded Skupper router takes its place", _UNPACK),
+    Program("skstat", "optional", _NO_LOOK, _UNPACK),
+    Program("skmanage", "optional", _NO_LOOK, _UNPACK),
 )
 #: by name; the CNI plugin `bridge` is here, iproute2's program of that name is not
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _ALL}

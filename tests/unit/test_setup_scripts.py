@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ case ${0##*/} in
     agnhost*) echo 'app version 0.0.1' ;;
     e2e.test*) echo v0.0.1 ;;
     ginkgo*) echo 'Ginkgo Version 0.0.1' ;;
-    skrouterd*) echo 3.5.1 ;;
+    skrouterd*|skstat*|skmanage*) echo 3.5.1 ;;
 esac
 """
 #: what a set-up builds, and the names that one of them has besides its own
@@ -435,6 +436,24 @@ def test_what_kubernetes_publishes_is_taken_in_place_of_ours(checkout: Path, fak
     assert build(checkout, fake_bin) == ["everything is set up"]
 
 
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to], ids=["symbolic", "hard"])
+def test_one_file_of_several_names_is_copied_once(
+    checkout: Path, fake_bin: Path, tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    mine, programs = tmp_path / "mine", checkout / ".tools/bin"
+    write_program(mine / "kubernetes", FAKE_PROGRAM)
+    for name in KUBERNETES:
+        link(mine / name, mine / "kubernetes")
+    for _ in "as the first", "over what is there":
+        said = build(checkout, fake_bin, "--tools", str(mine))
+        assert f"kubectl: taken from {mine}/kubectl: Client Version: v0.0.1" in said
+        files = {name: (programs / name).stat() for name in (*KUBERNETES, "kubernetes")}
+        assert len({file.st_ino for file in files.values()}) == 1
+        assert files["kubectl"].st_ino != (mine / "kubectl").stat().st_ino
+        assert call(programs / "kubectl").stdout == "Client Version: v0.0.1\n"
+    assert build(checkout, fake_bin) == ["everything is set up"]
+
+
 def test_one_of_several_names_can_be_the_users(checkout: Path, fake_bin: Path, tmp_path: Path) -> None:
     write_program(tmp_path / "mine/kubectl", FAKE_PROGRAM + "# mine\n")
     for _ in "before it is built", "after":
@@ -511,6 +530,24 @@ def test_skrouterd_is_only_taken(checkout: Path, fake_bin: Path, tmp_path: Path)
     assert f"skrouterd: taken from {tmp_path}/mine/skrouterd: 3.5.1" in said
     assert call(checkout / ".tools/bin/skrouterd").stdout == "3.5.1\n"
     assert build(checkout, fake_bin) == ["everything is set up"]
+
+
+def test_skuppers_tools_are_taken_with_it_and_stay_where_they_are(
+    checkout: Path, fake_bin: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    write_program(mine / "skrouterd", FAKE_PROGRAM)
+    for name in ("skstat", "skmanage"):
+        write_program(tmp_path / "elsewhere" / name, '#!/bin/bash\ncat "$(dirname "$(realpath "$0")")/version"\n')
+        (mine / name).symlink_to(tmp_path / "elsewhere" / name)
+    (tmp_path / "elsewhere/version").write_text("3.5.1\n")
+    said = build(checkout, fake_bin, "--tools", str(mine))
+    for name in ("skstat", "skmanage"):
+        assert f"{name}: taken from {mine}/{name}: 3.5.1" in said
+        assert os.readlink(checkout / ".tools/bin" / name) == f"{tmp_path}/elsewhere/{name}"
+        assert call(checkout / ".tools/bin" / name).stdout == "3.5.1\n"
+    shutil.rmtree(tmp_path / "elsewhere")
+    assert build(checkout, fake_bin) == ["everything is set up"], "what the user had is not built"
 
 
 # --- utils/unpack-skrouterd
