@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import threading
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 from knetsim.dataplane.dns.answers import answer_bytes
 from knetsim.dataplane.dns.zones import Zone
 from knetsim.errors import KnetsimError
+from knetsim.system.loop_thread import LoopThread
 from knetsim.system.netns import Namespaces, netns_socket
 
 #: seconds that a connection may be silent, and how many there may be at a place (RFC 7766 wants both bounded)
 _IDLE_SECONDS, _MOST_CONNECTIONS = 10.0, 128
 _LENGTH = struct.Struct("!H")
-_T = TypeVar("_T")
 
 
 class NameServer:
@@ -25,8 +24,7 @@ class NameServer:
 
     def __init__(self, name: str) -> None:
         """`name` is the thread's."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread = LoopThread(name)
         self._transports: list[asyncio.DatagramTransport] = []
         self._servers: list[asyncio.Server] = []
 
@@ -43,7 +41,7 @@ class NameServer:
                 opened[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
                 opened[-1].bind((address, port))
                 opened[-1].setblocking(False)
-            self._call(self._open(opened[0], opened[1], zones))
+            self._thread.call(self._open(opened[0], opened[1], zones))
         except OSError as error:
             for one in opened:
                 one.close()
@@ -52,19 +50,10 @@ class NameServer:
 
     def stop(self) -> None:
         """Listen no more, and end. Twice is once."""
-        if self._loop.is_closed():
-            return
-        if self._thread.is_alive():
-            self._call(self._close())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-        self._loop.close()
-
-    def _call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        self._thread.stop(self._close)
 
     async def _open(self, datagrams: socket.socket, stream: socket.socket, zones: Sequence[Zone]) -> None:
-        transport, _ = await self._loop.create_datagram_endpoint(lambda: _Datagrams(zones), sock=datagrams)
+        transport, _ = await self._thread.loop.create_datagram_endpoint(lambda: _Datagrams(zones), sock=datagrams)
         self._transports.append(transport)
         connections = _Connections(zones)
         self._servers.append(await asyncio.start_server(connections.serve, sock=stream, backlog=_MOST_CONNECTIONS))

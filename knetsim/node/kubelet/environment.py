@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import re
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from knetsim.api.objects import Object, namespace_of
@@ -69,10 +69,10 @@ def _read_all(source: Mapping[str, Any], namespace: str, sources: Sources) -> di
     """All of a ConfigMap or a Secret, for `envFrom`."""
     prefix = source.get("prefix") or ""
     if reference := source.get("configMapRef"):
-        held = _find_config_map(reference, namespace, sources)
+        held = _find_held(sources.config_map, "configmap", reference, namespace)
         return {prefix + key: value for key, value in ((held or {}).get("data") or {}).items()}
     if reference := source.get("secretRef"):
-        held = _find_secret(reference, namespace, sources)
+        held = _find_held(sources.secret, "secret", reference, namespace)
         return {prefix + key: _decode(value) for key, value in ((held or {}).get("data") or {}).items()}
     return {}
 
@@ -90,10 +90,10 @@ def _read_value(
     except KnetsimError as error:
         raise ConfigError(error.what) from error
     if reference := source.get("configMapKeyRef"):
-        held = _find_config_map(reference, namespace, sources)
+        held = _find_held(sources.config_map, "configmap", reference, namespace)
         return _pick(held, reference, f"ConfigMap {namespace}/{reference.get('name', '')}")
     if reference := source.get("secretKeyRef"):
-        held = _find_secret(reference, namespace, sources)
+        held = _find_held(sources.secret, "secret", reference, namespace)
         value = _pick(held, reference, f"Secret {namespace}/{reference.get('name', '')}")
         return None if value is None else _decode(value)
     raise ConfigError(
@@ -102,19 +102,14 @@ def _read_value(
     )
 
 
-def _find_config_map(reference: Mapping[str, Any], namespace: str, sources: Sources) -> Object | None:
+def _find_held(
+    find: Callable[[str, str], Object | None], kind: str, reference: Mapping[str, Any], namespace: str
+) -> Object | None:
+    """The ConfigMap or Secret that is referred to; None when it may be missing, else ConfigError as of a kubelet."""
     name = reference.get("name", "")
-    found = sources.config_map(namespace, name)
+    found = find(namespace, name)
     if found is None and not reference.get("optional"):
-        raise ConfigError(f'configmap "{name}" not found')
-    return found
-
-
-def _find_secret(reference: Mapping[str, Any], namespace: str, sources: Sources) -> Object | None:
-    name = reference.get("name", "")
-    found = sources.secret(namespace, name)
-    if found is None and not reference.get("optional"):
-        raise ConfigError(f'secret "{name}" not found')
+        raise ConfigError(f'{kind} "{name}" not found')
     return found
 
 

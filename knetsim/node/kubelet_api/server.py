@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -22,12 +19,12 @@ from knetsim.node.kubelet_api.objects import answer_configz, answer_healthz, ans
 from knetsim.node.kubelet_api.port_forward import answer_port_forward
 from knetsim.node.kubelet_api.stats import answer_metrics, answer_resource_metrics, answer_summary
 from knetsim.node.kubelet_api.streaming import answer_attach, answer_exec
+from knetsim.system.loop_thread import LoopThread
 from knetsim.system.netns import Namespaces, netns_socket
 
 PORT = 10250
 _BACKLOG = 512
 _STOP_SECONDS = 10.0
-_T = TypeVar("_T")
 
 
 class KubeletApi:
@@ -37,14 +34,13 @@ class KubeletApi:
         """`ca` is the certificate of the authority that signed the API server's client certificate."""
         self.port, self._ca = port, ca
         self._nodes = Nodes(kubelet)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="kubelet api", daemon=True)
+        self._thread = LoopThread("kubelet api")
         self._runners: list[web.AppRunner] = []  # the kubelets' first
 
     def start(self) -> None:
         """Begin; without workers nothing listens yet."""
         self._thread.start()
-        self._call(self._open())
+        self._thread.call(self._open())
 
     def add_worker(self, worker: KubeletWorker, certificate: Path, key: Path) -> None:
         """Listen on a worker, with the certificate of its Node. KnetsimError when its port is taken."""
@@ -55,7 +51,7 @@ class KubeletApi:
             listening.bind(("", self.port))
             context = build_tls(certificate, key, self._ca)
             self._nodes.add(context, worker)
-            self._call(self._listen(listening, context))
+            self._thread.call(self._listen(listening, context))
         except OSError as error:
             listening.close()
             raise KnetsimError(
@@ -63,14 +59,8 @@ class KubeletApi:
             ) from error
 
     def stop(self) -> None:
-        """End all sessions and listen no more."""
-        self._call(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        """End all sessions and listen no more. Twice is once."""
+        self._thread.stop(self._close)
 
     def serve_beside(
         self,
@@ -84,7 +74,7 @@ class KubeletApi:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
-            self._call(self._listen(listening, context, build(self._nodes)))
+            self._thread.call(self._listen(listening, context, build(self._nodes)))
         except OSError as error:
             listening.close()
             raise KnetsimError(f"port {address[1]} cannot be listened on", host.name, str(error)) from error
@@ -105,7 +95,7 @@ class KubeletApi:
             task.cancel()
         for runner in self._runners:
             await runner.cleanup()
-        await self._loop.shutdown_default_executor()
+        await self._thread.loop.shutdown_default_executor()
 
 
 async def _run(application: web.Application) -> web.AppRunner:

@@ -7,6 +7,7 @@ once. Thousands are made at once when an overlay starts: each is packed by hand,
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from functools import partial
 
 from knetsim.system.netlink import wire
@@ -79,12 +80,7 @@ def add_route(
             wire.RTNH_F_ONLINK if onlink else 0,
         )
     ]
-    if length:
-        parts.append(wire.attribute(wire.RTA_DST, address))
-    if via is not None:
-        parts.append(wire.ipv4(wire.RTA_GATEWAY, via))
-    if index:
-        parts.append(wire.u32(wire.RTA_OIF, index))
+    parts += _build_way(address if length else b"", via, index)
     if source is not None:
         parts.append(wire.ipv4(wire.RTA_PREFSRC, source))
     data = wire.message(wire.RTM_NEWROUTE, _REPLACE if replace else _CREATE, *parts)
@@ -95,14 +91,19 @@ def delete_route(dst: str, *, via: str | None = None, index: int = 0) -> Request
     """Take away the first route of the main table to `dst` that matches what is given."""
     address, length = wire.packed_cidr(dst)
     parts = [wire.RTMSG.pack(wire.AF_INET, length, 0, 0, wire.RT_TABLE_MAIN, 0, wire.SCOPES["nowhere"], 0, 0)]
-    if length:
-        parts.append(wire.attribute(wire.RTA_DST, address))
-    if via is not None:
-        parts.append(wire.ipv4(wire.RTA_GATEWAY, via))
-    if index:
-        parts.append(wire.u32(wire.RTA_OIF, index))
+    parts += _build_way(address if length else b"", via, index)
     data = wire.message(wire.RTM_DELROUTE, 0, *parts)
     return Request(data, partial(_route_text, "delete", dst, via, index, False, None, None), _NO_ROUTE)
+
+
+def _build_way(address: bytes, via: str | None, index: int) -> Iterator[bytes]:
+    """Where a route leads to, and how, as far as it is said; no address for the default route."""
+    if address:
+        yield wire.attribute(wire.RTA_DST, address)
+    if via is not None:
+        yield wire.ipv4(wire.RTA_GATEWAY, via)
+    if index:
+        yield wire.u32(wire.RTA_OIF, index)
 
 
 def _route_text(
