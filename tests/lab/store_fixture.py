@@ -14,7 +14,7 @@ from knetsim.api.etcd import Etcd
 from knetsim.api.etcd_store import EtcdStore
 from knetsim.api.http_store import HttpStore
 from knetsim.api.objects import Object, key_of
-from knetsim.api.store import DELETED, SYNCED, Change, Store, Watch
+from knetsim.api.store import ADDED, DELETED, MODIFIED, SYNCED, Change, Store, Watch
 from knetsim.control.embedded import ensure_namespaces
 from knetsim.errors import Conflict
 from tests.lab.etcd_fixture import EtcdMembers
@@ -177,6 +177,16 @@ class Follower:
         """Until the iteration is over."""
         self._thread.join(SECONDS)
         assert not self._thread.is_alive()
+
+
+def check_gap(changes: Sequence[Change]) -> None:
+    """That a watch which has missed these changes of Leases has told them: `changed`; `deleted`; `remade`, which was
+    deleted and created; `added`."""
+    told = [(change.type, change.object["metadata"]["name"]) for change in changes]
+    assert sorted(told) == sorted(
+        [(MODIFIED, "changed"), (DELETED, "deleted"), (DELETED, "remade"), (ADDED, "remade"), (ADDED, "added")]
+    )
+    assert told.index((DELETED, "remade")) < told.index((ADDED, "remade"))
 
 
 def listed(store: Store, kind: str = "Pod") -> dict[str, Object]:

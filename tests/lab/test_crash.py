@@ -12,7 +12,7 @@ import random
 import select
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO
@@ -22,11 +22,13 @@ import yaml
 
 from knetsim.control_choice import has_kubernetes
 from knetsim.names import HOST_STATE
-from knetsim.system import sandbox
 from knetsim.system.state import StateDirectory
 from knetsim.system.wait import wait_until
 from tests.lab.lab import CHECKOUT, KNETSIM, START_SECONDS, knetsim, running
-from tests.machine import explain_difference, find_control_groups, new_simulation_name, read_machine
+from tests.lab.sandbox_fixture import name
+from tests.machine import explain_difference, find_control_groups, read_machine
+
+__all__ = ["name"]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -55,15 +57,6 @@ users: [{name: theirs, user: {token: secret}}]
 contexts: [{name: theirs, context: {cluster: theirs, user: theirs}}]
 current-context: theirs
 """
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    name = new_simulation_name()
-    yield name
-    directory = StateDirectory(Path(HOST_STATE) / name)
-    if directory.path.exists():
-        sandbox.stop(directory, 10)
 
 
 @pytest.mark.timeout(120 + 60 * CRASHES)

@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +18,9 @@ from knetsim.errors import AlreadyExists, UsageError
 from knetsim.names import HOST_STATE, INSIDE_STATE
 from knetsim.system import sandbox, state
 from knetsim.system.state import Identity, StateDirectory
-from tests.machine import new_simulation_name
+from tests.lab.sandbox_fixture import name
+
+__all__ = ["name"]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -84,15 +85,6 @@ class Box:
     def errors(self) -> str:
         assert self.child.stderr is not None
         return self.child.stderr.read()
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    name = new_simulation_name()
-    yield name
-    directory = StateDirectory(Path(HOST_STATE) / name)
-    if directory.path.exists():
-        sandbox.stop(directory, 10)
 
 
 def wait_end(pid: int) -> None:

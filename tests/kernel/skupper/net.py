@@ -123,6 +123,12 @@ class RouterNet:
 
     def connect(self, port: int) -> socket.socket:
         """A client's connection, which ends with the test at the latest. OSError."""
+        client = self.dial(port)
+        self._stack.callback(client.close)
+        return client
+
+    def dial(self, port: int) -> socket.socket:
+        """A client's connection that is the caller's to close: thousands of them are not to be kept. OSError."""
         client = netns_socket(self.place, socket.AF_INET, socket.SOCK_STREAM)
         client.settimeout(SECONDS)
         try:
@@ -130,7 +136,6 @@ class RouterNet:
         except OSError:
             client.close()
             raise
-        self._stack.callback(client.close)
         return client
 
     def wait_open(self, port: int) -> None:

@@ -58,18 +58,6 @@ def start_pair(routers: RouterNet, pair: tuple[str, str], backend_port: int) -> 
     return first, second
 
 
-def dial(routers: RouterNet, port: int) -> socket.socket:
-    """A client's connection that is the caller's to close: thousands of them are not to be kept."""
-    client = netns_socket(routers.place, socket.AF_INET, socket.SOCK_STREAM)
-    client.settimeout(SECONDS)
-    try:
-        client.connect((HOST, port))
-    except OSError:
-        client.close()
-        raise
-    return client
-
-
 def test_thousands_of_connections(
     routers: RouterNet, pair: tuple[str, str], record_property: Callable[..., None]
 ) -> None:
@@ -77,7 +65,7 @@ def test_thousands_of_connections(
 
     def connect(times: int) -> None:
         for number in range(times):
-            with closing(dial(routers, PORT)) as client:
+            with closing(routers.dial(PORT)) as client:
                 words = f"hello {number}".encode()
                 client.sendall(words)
                 client.shutdown(socket.SHUT_WR)
@@ -111,7 +99,7 @@ def test_many_bytes_each_way_at_once(
 
     both = start_pair(routers, pair, routers.backend(serve).port)
     before, start = [one.memory for one in both], time.monotonic()
-    with closing(dial(routers, PORT)) as client:
+    with closing(routers.dial(PORT)) as client:
         sender = threading.Thread(target=send, args=(client, there))
         sender.start()
         arrived.note("back", receive(client))
@@ -177,7 +165,7 @@ class Steady(threading.Thread):
 
     def __init__(self, routers: RouterNet, port: int) -> None:
         super().__init__()
-        self.client, self.answers, self.fault = dial(routers, port), 0, ""
+        self.client, self.answers, self.fault = routers.dial(port), 0, ""
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -279,7 +267,7 @@ def flap_by_death(routers: RouterNet, asked: ManagementClient, third: RouterProc
 def ask(routers: RouterNet, port: int, number: int) -> str:
     """Empty when a new connection is answered; else what went wrong."""
     try:
-        with closing(dial(routers, port)) as client:
+        with closing(routers.dial(port)) as client:
             # one that comes while the way changes may hang with skrouterd
             client.settimeout(5.0)
             words = str(number).encode()
