@@ -15,7 +15,7 @@ from knetsim import names
 from knetsim.api.objects import Object, name_of, namespace_of, uid_of
 from knetsim.errors import NotFound, UsageError
 from knetsim.node.skupper.agent import SkupperSite
-from knetsim.node.skupper.objects import is_ours
+from knetsim.node.skupper.objects import SITE, is_ours
 from knetsim.node.skupper.snapshot import Snapshot
 from knetsim.scenario.skupper_objects import build_connector, build_grant, build_listener, build_site, build_token
 
@@ -66,14 +66,16 @@ def start_skupper(cluster: Cluster, site: SkupperSite) -> str:
     """See Cluster.start_skupper."""
     if not cluster.store.list("Site").items:
         cluster.plane.apply(build_site(cluster.name.lower(), linked_to=True))
-    found = site.wait_for(_lacks_router, DEADLINE, f"the Skupper router of {cluster.name}")
-    assert found.state is not None, "see _lacks_router"
+    found = site.wait_for(find_lack_of_router, DEADLINE, f"the Skupper router of {cluster.name}")
+    assert found.state is not None, "see find_lack_of_router"
     return found.state.router
 
 
-def _lacks_router(found: Snapshot) -> str:
+def find_lack_of_router(found: Snapshot) -> str:
+    """Why a site's router does not run; empty when it does. Pure."""
     if found.plan.router is None:
-        return "there is no Site that is carried out"
+        refusals = (fault.message for (kind, _), fault in sorted(found.plan.faults.items()) if kind == SITE)
+        return next(refusals, "there is no Site that is carried out")
     return found.error or ("" if found.state is not None else "the router does not answer")
 
 

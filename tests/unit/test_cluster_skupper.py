@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from knetsim.api.accept import accept_create
 from knetsim.api.objects import kind_of
-from knetsim.cluster_skupper import build_service
+from knetsim.cluster_skupper import build_service, find_lack_of_router
+from knetsim.dataplane.skupper import RouterState
 from knetsim.errors import UsageError
+from knetsim.node.skupper.plan import plan_site
+from knetsim.node.skupper.snapshot import Snapshot
 from knetsim.scenario.skupper_objects import build_grant, build_site, build_token
+from tests.skupper_objects import PLACE, build_objects, group
 
 SERVICE: dict[str, Any] = {"name": "svc1", "cluster": "0", "host": "11.10.0.2", "port": "80", "lport": 1028}
 CLUSTERS = ["C0", "C1", "East"]
@@ -48,6 +53,22 @@ def test_what_is_built_is_accepted() -> None:
     ):
         accept_create(kind_of(obj), obj, 0.0)
     assert token["spec"]["url"] == "https://10.1.1.1:9090/default/from-c1"
+
+
+@pytest.mark.parametrize(
+    ("sites", "reserved", "lack"),
+    [
+        ([], (), "there is no Site that is carried out"),
+        ([{}], (9090,), "no router can run on C0w1: another program has port 9090 there, the router's health check"),
+        ([{"edge": True}], (), "edge: true: routers are interior ones here, there are no edge sites"),
+        ([{}], (), "the router does not answer"),
+    ],
+)
+def test_why_there_is_no_router(sites: list[dict[str, Any]], reserved: tuple[int, ...], lack: str) -> None:
+    written = [{"kind": "Site", "name": "c0", "spec": spec} for spec in sites]
+    plan = plan_site(group(build_objects(written)), replace(PLACE, reserved=frozenset(reserved)))
+    assert find_lack_of_router(Snapshot(plan, None, (), "")) == lack
+    assert find_lack_of_router(Snapshot(plan, RouterState("c0"), (), "")) == (lack if plan.router is None else "")
 
 
 @pytest.mark.parametrize(
