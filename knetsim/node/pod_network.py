@@ -254,10 +254,15 @@ def find_programs() -> Programs:
 
 
 def explain_choice(networks: Iterable[WorkerNetwork]) -> str:
-    """`3 workers with flanneld, CNI plugins` or, mixed, each count."""
+    """`3 workers with flanneld, CNI plugins; C0cp with flanneld` or, mixed, each count."""
     counts: dict[str, int] = {}
+    others = []
     for network in networks:
-        cni = "CNI plugins" if network.cni == "plugins" else "native wiring"
-        words = f"{network.agent}, {cni}" if network.agent == "flanneld" else f"the {network.agent} agent, {cni}"
+        agent = network.agent if network.agent == FLANNELD else f"the {network.agent} agent"
+        if isinstance(network.worker, ControlPlaneHost):  # it has no pods to be wired
+            others.append(f"{network.worker.name} with {agent}")
+            continue
+        words = f"{agent}, {'CNI plugins' if network.cni == PLUGINS else 'native wiring'}"
         counts[words] = counts.get(words, 0) + 1
-    return "; ".join(f"{count} worker{'s' if count > 1 else ''} with {words}" for words, count in counts.items())
+    workers = [f"{count} worker{'s' if count > 1 else ''} with {words}" for words, count in counts.items()]
+    return "; ".join([*workers, *others])

@@ -10,6 +10,7 @@ import pytest
 
 from knetsim import names
 from knetsim.errors import MissingTool, NotFound
+from knetsim.node.control_plane import ControlPlaneHost
 from knetsim.node.etcd import build_etcd_argv
 from knetsim.node.pod_network import Programs, WorkerNetwork, choose_parts, explain_choice
 from knetsim.scenario import parse_scenario
@@ -58,6 +59,12 @@ def test_the_choice_in_words() -> None:
     mixed = choose_parts(workers(2, "flanneld") + workers(1, "embedded", "native"), ALL)
     assert explain_choice(mixed) == (
         "2 workers with flanneld, CNI plugins; 1 worker with the embedded agent, native wiring"
+    )
+    host = ControlPlaneHost.__new__(ControlPlaneHost)  # without its namespaces
+    host.name = "C0cp"
+    plane = choose_parts([(host, "embedded", "native")], ALL)
+    assert explain_choice(choose_parts(workers(1), ALL) + plane) == (
+        "1 worker with flanneld, CNI plugins; C0cp with the embedded agent"
     )
 
 
