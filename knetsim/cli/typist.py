@@ -31,7 +31,7 @@ class LineRecord:
     def noting(self, shell: Any) -> Iterator[None]:
         """The block runs one line of `shell`; a line that runs others, as `source` does, counts as one."""
         if not self._depth:
-            self._spared = frozenset(read_children(os.getpid()))
+            self._spared = frozenset(_started_here())
             shell.code = 0
         self._depth += 1
         try:
@@ -52,8 +52,13 @@ class LineRecord:
         """
         shells = [node.shell.pid for node in nodes if node.waiting and node.shell]
         started = [child for shell in shells for child in read_children(shell)]
-        started += [child for child in read_children(os.getpid()) if child not in self._spared]
+        started += [child for child in _started_here() if child not in self._spared]
         return sum(kill_tree(child) for child in started) if self._depth else 0
+
+
+def _started_here() -> list[int]:
+    """The children of our main thread."""
+    return read_children(os.getpid(), thread=os.getpid())
 
 
 def answer_typist(simulation: Simulation, record: LineRecord) -> None:

@@ -116,7 +116,7 @@ def _take_front(text: str, mistakes: list[Mistake]) -> tuple[dict[str, Any], str
 
 
 def _read_tokens(tokens: Sequence[Token], lines: Sequence[str], mistakes: list[Mistake]) -> Iterator[Element]:
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+    for token, following in zip(tokens, [*tokens, None][1:], strict=True):
         if token.map is None:
             continue
         line = token.map[0] + 1

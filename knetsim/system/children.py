@@ -8,12 +8,20 @@ from pathlib import Path
 
 
 def read_children(pid: int, thread: int | None = None) -> list[int]:
-    """The children of a process that one of its threads has started, its main thread unless said; none when it has
-    ended."""
+    """The children of a process, or of one of its threads, the main one of which has the number of the process; none
+    when it has ended."""
     try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{thread or pid}/children").read_text().split()]
-    except OSError:
+        threads = os.listdir(f"/proc/{pid}/task") if thread is None else [str(thread)]
+    except FileNotFoundError:
         return []
+    return [child for one in threads for child in _read_list(Path(f"/proc/{pid}/task/{one}/children"))]
+
+
+def _read_list(file: Path) -> list[int]:
+    try:
+        return [int(word) for word in file.read_text().split()]
+    except OSError:
+        return []  # the thread has ended: its children are another one's
 
 
 def kill_tree(pid: int) -> int:

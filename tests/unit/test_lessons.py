@@ -175,6 +175,12 @@ def test_who_types_ctrl_c_does_not_care_for_the_exit_code() -> None:
     assert block.interrupt == Pattern("seq=2", 1)
 
 
+def test_a_page_without_anything() -> None:
+    for text in ("", "---\nmarp: true\n---\n"):
+        page = parse_lesson(text, "page.md")
+        assert (page.chapters, page.blocks) == ((), ())
+
+
 @pytest.mark.parametrize("word", ["1", "workers", "Work", "1 Workers"])
 def test_chapters_are_found(word: str) -> None:
     assert parse_lesson(DECK, "deck.md").find_chapter(word).title == "1 Workers"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,17 @@ def test_a_tree_of_processes_is_killed() -> None:
     assert kill_tree(process.pid) == 0
     assert read_children(process.pid) == []
     wait_until("its end", lambda: _is_running(grandchild), SECONDS)
+
+
+def test_what_another_thread_has_started_belongs_to_the_tree() -> None:
+    """Programs in Go start theirs from whichever thread is free."""
+    script = "import subprocess as s, threading as t; t.Thread(target=s.run, args=(['sleep', '1000'],)).start()"
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
+        wait_until("its child", lambda: "" if read_children(process.pid) else "none", SECONDS)
+        (child,) = read_children(process.pid)
+        assert read_children(process.pid, thread=process.pid) == []
+        assert kill_tree(process.pid) == 2
+    wait_until("its end", lambda: _is_running(child), SECONDS)
 
 
 def _is_running(pid: int) -> str:
