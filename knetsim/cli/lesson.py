@@ -95,7 +95,7 @@ def run(file: Path, scenario: str | None, chapter: str | None) -> int:
 
 
 def read_lessons(files: Sequence[Path], scenario: str | None) -> list[Lesson]:
-    """All pages. NotFound; ScenarioError with the mistakes of all of them."""
+    """All pages. ScenarioError with the mistakes of all of them."""
     from dataclasses import replace
 
     from knetsim.lessons.lesson import read_lesson

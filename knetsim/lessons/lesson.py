@@ -16,6 +16,7 @@ from knetsim.errors import NotFound, Problem, ScenarioError
 from knetsim.lessons.block import FRONT, Block, Chapter
 from knetsim.lessons.markdown import Element, Heading, Rule, read_page
 from knetsim.lessons.reading import Reading, Where
+from knetsim.lessons.remark import EXAMPLES, Mistake
 
 DEFAULT_SCENARIO = "default"
 #: what a page says that needs no simulation
@@ -56,20 +57,22 @@ class Lesson:
 
 
 def read_lesson(path: Path) -> Lesson:
-    """The lesson in the file `path`. NotFound; ScenarioError with every mistake of the page."""
+    """The lesson in the file `path`. ScenarioError with every mistake of the page."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors of Windows begin a file with a mark
     except FileNotFoundError:
-        raise NotFound(f"there is no file {path}", hint="a page is a Markdown file, as README.md is") from None
+        hint = "a page is a Markdown file, as README.md is"
+        raise ScenarioError([Problem(str(path), 0, 0, "there is no such file", hint)]) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError([Problem(str(path), 0, 0, f"cannot be read: {error}")]) from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ScenarioError([Problem(str(path), 0, 0, f"cannot be read: {why}")]) from error
     return parse_lesson(text, str(path))
 
 
 def parse_lesson(text: str, file: str) -> Lesson:
     """As `read_lesson`, of a page's text."""
     page = read_page(text)
-    reading = Reading(list(page.mistakes))
+    reading = Reading([*page.mistakes, *_find_front_mistakes(page.front)])
     places = list(_find_places(page.elements, page.front))
     for element, where in zip(page.elements, places, strict=True):
         reading.take(element, where)
@@ -86,6 +89,12 @@ def parse_lesson(text: str, file: str) -> Lesson:
         slides=max((where.slide for where in places), default=0),
         only_shown=reading.only_shown,
     )
+
+
+def _find_front_mistakes(front: dict[str, Any]) -> Iterator[Mistake]:
+    for key in ("scenario", "options"):
+        if isinstance(front.get(key), (list, dict)):
+            yield Mistake(1, f"'{key}' of the front matter is no text", f"as in: {EXAMPLES[key]}")
 
 
 def _find_places(elements: Sequence[Element], front: dict[str, Any]) -> Iterator[Where]:

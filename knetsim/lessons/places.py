@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from knetsim import names
 from knetsim.errors import KnetsimError, Problem
 from knetsim.lessons.block import PROMPT, SHELL, Block
-from knetsim.lessons.lesson import NO_SCENARIO, Lesson
+from knetsim.lessons.lesson import DEFAULT_SCENARIO, NO_SCENARIO, Lesson
 from knetsim.scenario import Scenario
 
 ScenarioReader = Callable[[str], Scenario]
-_VALUED = ("--name", "--exec", "-e", "--api-address", "--images")
+#: options of `knetsim up` whose value is the next word
+_VALUED = ("--api-address", "--images")
+#: options that a lesson cannot have, and why
+_REFUSED = {
+    "--detach": "opens no prompt", "-d": "opens no prompt",
+    "--exec": "opens no prompt", "-e": "opens no prompt",
+    "--name": "is the lesson's own to say: two of them may run at once",
+}  # fmt: skip
 
 
 def find_place_problems(lesson: Lesson, read: ScenarioReader) -> Iterator[Problem]:
@@ -24,6 +31,7 @@ def find_place_problems(lesson: Lesson, read: ScenarioReader) -> Iterator[Proble
         except KnetsimError as error:
             yield Problem(lesson.file, 1, 1, f"the scenario '{lesson.scenario}' cannot be used: {error}", error.hint)
             return
+        yield from _check_options(lesson)
     for block in lesson.blocks:
         line = block.steps[0].line if block.steps else block.line
         if block.kind == "start":
@@ -34,6 +42,16 @@ def find_place_problems(lesson: Lesson, read: ScenarioReader) -> Iterator[Proble
                 return
         elif block.kind == "run" and block.place != SHELL:
             yield from _check_place(lesson.file, block, scenario)
+
+
+def _check_options(lesson: Lesson) -> Iterator[Problem]:
+    try:
+        more = find_scenario_word(_split(lesson.options))
+    except KnetsimError as error:
+        yield Problem(lesson.file, 1, 1, f"the options cannot be used: {error}", "options: --no-repair")
+        return
+    if more:
+        yield Problem(lesson.file, 1, 1, f"'{more}' is no option", "options: --no-repair")
 
 
 def _check_place(file: str, block: Block, scenario: Scenario | None) -> Iterator[Problem]:
@@ -61,19 +79,34 @@ def find_hosts(scenario: Scenario) -> tuple[list[str], list[str]]:
 
 def find_scenario(line: str) -> str:
     """The scenario that a line like `sudo ./utils/run scenarios/services.yaml` starts. KnetsimError when it is none."""
-    words = shlex.split(line, comments=True)
+    words = _split(line)
     calls = [number for number, word in enumerate(words) if word == "up" or word.endswith("utils/run")]
     if not calls:
         raise KnetsimError(
             "it is no start of a simulation", hint="sudo ./utils/run [SCENARIO], or: knetsim up [SCENARIO]"
         )
-    arguments = iter(words[calls[0] + 1 :])
+    return find_scenario_word(words[calls[0] + 1 :]) or DEFAULT_SCENARIO
+
+
+def find_scenario_word(arguments: Sequence[str]) -> str:
+    """The scenario among the arguments of `knetsim up`, empty when there is none. KnetsimError when they start what a
+    lesson cannot use."""
+    left = iter(arguments)
     found = ""
-    for word in arguments:
-        if word in ("--detach", "-d"):
-            raise KnetsimError(f"{word} opens no prompt", hint="leave it out, or say: run: shell")
+    for word in left:
+        option = word.partition("=")[0] if word.startswith("--") else word[:2]
+        if option in _REFUSED:
+            raise KnetsimError(f"{option} {_REFUSED[option]}", hint="leave it out, or say: run: shell")
         if word in _VALUED:
-            next(arguments, None)
+            next(left, None)
         elif not word.startswith("-"):
             found = found or word
-    return found or "default"
+    return found
+
+
+def _split(line: str) -> list[str]:
+    """The words of a shell's line. KnetsimError."""
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError as error:
+        raise KnetsimError(f"`{line}` is no line of a shell", why=str(error), hint="end what is quoted") from error

@@ -32,6 +32,8 @@ _CONTINUED = re.compile(r"(\\|\||&&|[{(]|\b(do|then|else))\s*$|<<-?\s*['\"]?\w+"
 _SECONDS = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>s|min)")
 _FILE_NAME = re.compile(r"[\w.-]*\w[\w.-]*")
 _LONGEST = 3600.0
+#: bytes of a line that is typed: a terminal drops what comes after these (MAX_CANON, and the end of the line)
+_LINE_MAX = 4095
 
 
 class Where(NamedTuple):
@@ -213,6 +215,9 @@ class Reading:
             self._wrong(remark.line, f"unknown place '{place}'", hint)
         if not any(step.text.strip() for step in steps):
             self._wrong(line, "the block is empty", "type something, or say: run: no")
+        for step in steps:
+            if len(step.text.encode()) > _LINE_MAX:
+                self._wrong(step.line, f"a terminal takes no line of more than {_LINE_MAX} bytes", "break it with \\")
         background = self._read_background(remark)
         interrupts = self._read_patterns(remark, "interrupt")
         if is_start and len(steps) != 1:

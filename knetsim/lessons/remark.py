@@ -66,6 +66,20 @@ KEYS: dict[str, frozenset[str]] = {
     "watch": _CHECKS,
     "scenario": frozenset({"options"}),
 }
+EXAMPLES = {
+    "run": "run: mininet, run: shell, run: C0w1, run: no",
+    "file": "file: web.yaml",
+    "scenario": "scenario: default",
+    "expect": "expect: 0% packet loss",
+    "never": "never: Error",
+    "exit": "exit: 0, exit: fails, exit: any",
+    "within": "within: 30s",
+    "eventually": "eventually: 30s",
+    "interrupt": "interrupt: icmp_seq=2",
+    "background": "background: dump",
+    "type": "type: py C0.get('w1').IP()",
+    "options": "options: --no-repair",
+}
 _FIRST = re.compile(r"\s*(?P<key>[a-z]+)\s*(?::|$|\|)")
 _ENTRY = re.compile(r"(?P<key>[a-z]+)\s*:(?:\s+(?P<value>.*))?$")
 _BETWEEN = re.compile(r"\s+\|\s+(?=[a-z]+\s*:(?:\s|$))")
@@ -162,18 +176,4 @@ def _find_mistakes(first: str, rest: Sequence[Entry]) -> Iterator[Mistake]:
 
 
 def _example(key: str) -> str:
-    examples = {
-        "run": "run: mininet, run: shell, run: C0w1, run: no",
-        "file": "file: web.yaml",
-        "scenario": "scenario: default",
-        "expect": "expect: 0% packet loss",
-        "never": "never: Error",
-        "exit": "exit: 0, exit: fails, exit: any",
-        "within": "within: 30s",
-        "eventually": "eventually: 30s",
-        "interrupt": "interrupt: icmp_seq=2",
-        "background": "background: dump",
-        "type": "type: py C0.get('w1').IP()",
-        "options": "options: --no-repair",
-    }
-    return examples.get(key, f"{key}: NAME")
+    return EXAMPLES.get(key, f"{key}: NAME")

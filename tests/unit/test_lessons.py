@@ -195,11 +195,15 @@ def test_chapters_without_numbers_are_counted() -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(NotFound):
-        read_lesson(tmp_path / "none.md")
     (tmp_path / "bytes.md").write_bytes(b"\xff\xfe")
-    with pytest.raises(ScenarioError):
-        read_lesson(tmp_path / "bytes.md")
+    for name, what in (("none.md", "there is no such file"), ("", "Is a directory"), ("bytes.md", "cannot be read")):
+        with pytest.raises(ScenarioError, match=what):
+            read_lesson(tmp_path / name)
+
+
+def test_a_mark_of_the_byte_order_hides_no_front_matter(tmp_path: Path) -> None:
+    (tmp_path / "deck.md").write_text(f"\N{BOM}{DECK}", encoding="utf-8")
+    assert read_lesson(tmp_path / "deck.md").slides == 3
 
 
 def test_to_come_to_a_chapter() -> None:
@@ -233,7 +237,7 @@ def test_to_come_to_a_chapter() -> None:
     ("line", "scenario"),
     [
         ("sudo ./utils/run", "default"),
-        ("sudo ./utils/run --name a -e 'status' scenarios/services.yaml  # a tour", "scenarios/services.yaml"),
+        ("sudo ./utils/run --images ids scenarios/services.yaml  # a tour", "scenarios/services.yaml"),
         ("knetsim up services --no-repair", "services"),
     ],
 )
@@ -241,7 +245,7 @@ def test_which_scenario_a_line_starts(line: str, scenario: str) -> None:
     assert find_scenario(line) == scenario
 
 
-@pytest.mark.parametrize("line", ["ls", "./utils/run --detach", "knetsim up -d x"])
+@pytest.mark.parametrize("line", ["ls", "./utils/run --detach", "knetsim up -d x", "knetsim up -estatus"])
 def test_lines_that_start_no_prompt(line: str) -> None:
     with pytest.raises(KnetsimError):
         find_scenario(line)
