@@ -167,7 +167,8 @@ def _test_page(page: Lesson, blocks: Sequence[Block], quiet: bool) -> list[Outco
         try:
             player.open()
         except KnetsimError as error:
-            click.echo(f"{page.file}: {error}", err=True)  # its blocks tell that they were not run
+            outcomes.append(player.explain_start(error))
+            say(build_line(page, outcomes[0]))
         for outcome in player.play_all(blocks):
             outcomes.append(outcome)
             say(build_line(page, outcome))

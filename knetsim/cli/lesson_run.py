@@ -15,7 +15,7 @@ import click
 from knetsim.cli.render import print_error
 from knetsim.cli.terminal import Style, has_color, paint
 from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError
-from knetsim.lessons.block import Block, Chapter, Step
+from knetsim.lessons.block import SHELL, Block, Chapter, Step
 from knetsim.lessons.checks import Checks
 from knetsim.lessons.lesson import Lesson
 from knetsim.lessons.player import Outcome, Player, choose_blocks
@@ -29,6 +29,7 @@ a               runs the one before once more
 ! LINE          types a line of your own where the block runs
 goto CHAPTER    a fresh simulation in that chapter's state: by number, or a word of its title
 chapters        lists them
+Ctrl-C          ends what runs; once more, if it does not mind
 q, Ctrl-D       ends the lesson and its simulation"""
 _ASK = "Enter runs it; s a !LINE goto q help> "
 _ASK_AT_END = "That was all; q ends the simulation> "
@@ -82,18 +83,22 @@ class Reader:
         return True
 
     def _catch_up(self, player: Player, chapter: Chapter, printer: _Printer) -> None:
-        """Run what stands before a chapter; a difference is told in a line, since the reader may meet it later."""
+        """Run what stands before a chapter; a difference is told in a line, since the reader may meet it later. Ctrl-C
+        leaves the reader where it was typed."""
         blocks = choose_blocks(self._page, chapter)
+        self._next = sum(block.chapter.number < chapter.number for block in self._page.blocks)
         with printer.silence():
             for number, outcome in enumerate(player.play_all(blocks), 1):
+                if outcome.stopped:
+                    click.echo(f"\nstopped before “{chapter}”", err=True)
+                    self._next = next(i for i, one in enumerate(self._page.blocks) if one is outcome.block)
+                    break
                 if not outcome.is_good:
                     click.echo(build_report(self._page, outcome, _width())[0], err=True)
                 elif sys.stderr.isatty():
                     click.echo(f"\r{number} of {len(blocks)} blocks before “{chapter}”", nl=False, err=True)
         if sys.stderr.isatty():
             click.echo(err=True)
-        before = [block for block in self._page.blocks if block.chapter.number < chapter.number]
-        self._next = len(before)
 
     # --- the conversation ---------------------------------------------------------------------------------------------
 
@@ -126,11 +131,15 @@ class Reader:
             if self._next:
                 self._play(player, printer, self._page.blocks[self._next - 1])
         elif word.startswith("!"):
-            self._play_own(player, printer, block or self._page.blocks[-1], f"{word[1:]} {rest}".strip())
+            self._play_own(player, printer, block or self._last(), f"{word[1:]} {rest}".strip())
         elif word in ("c", "chapters"):
             click.echo("\n".join(map(str, self._page.chapters)))
         elif word:
             click.echo(_HELP)
+
+    def _last(self) -> Block:
+        """The page's last block, near which a reader is at the end."""
+        return self._page.blocks[-1] if self._page.blocks else Block("run", 1, place=SHELL)
 
     def _find(self, word: str) -> Chapter | None:
         try:
@@ -166,11 +175,14 @@ class Reader:
     def _play_own(self, player: Player, printer: _Printer, near: Block, line: str) -> None:
         """A line of the reader's own: nothing is expected of it."""
         if line:
-            place = near.place or "shell"
+            place = near.place or SHELL
             step = Step(line, near.line)
             own = Block("run", near.line, place=place, steps=(step,), checks=Checks(code="any"), within=_OWN_SECONDS)
             printer.begin()
-            printer.finish(player.play(own))
+            outcome = player.play(own)
+            printer.finish(outcome)
+            if not outcome.is_good:
+                _report(self._page, outcome)
 
 
 def show_block(block: Block) -> list[str]:
@@ -181,7 +193,11 @@ def show_block(block: Block) -> list[str]:
         word = {"end": "Ctrl-C ends", "await": "wait for the end of", "watch": "see what is printed by"}[block.kind]
         return [f"({word} {shlex.quote(block.name)})"]
     lines = [f"{block.prompt}{step.text}" for step in block.steps if step.text.strip()]
-    return [*lines, f"(goes on in a second terminal, as {block.name})"] if block.name else lines
+    if block.name:
+        lines.append(f"(goes on in a second terminal, as {block.name})")
+    if block.eventually:
+        lines.append(f"(again and again for {block.eventually:g} s, until it is as the page says)")
+    return lines
 
 
 class _Printer:
@@ -224,19 +240,29 @@ def _report(page: Lesson, outcome: Outcome) -> None:
     if outcome.is_good:
         click.echo(_paint("as the page says", "label"))
         return
-    # what was seen has just been printed
-    difference = outcome.difference and replace(outcome.difference, seen="", expected=())
+    if outcome.stopped:
+        click.echo(_paint("ended by Ctrl-C", "label"))
+        return
+    difference = outcome.difference
+    if difference and (outcome.output or not difference.seen):  # what was seen has just been printed
+        difference = replace(difference, seen="", expected=())
     for line in build_report(page, replace(outcome, difference=difference), _width()):
         click.echo(_paint(line, "warn"))
 
 
 def _ask(prompt: str) -> str:
-    """What the reader types; the end of input is a wish to leave."""
-    try:
-        return input(f"\n{prompt}").strip()
-    except EOFError:
-        click.echo()
-        return "q"
+    """What the reader types; the end of input is a wish to leave. Ctrl-C may have been meant for what has just ended:
+    as at other prompts, only the line goes."""
+    while True:
+        try:
+            return input(f"\n{prompt}").strip()
+        except EOFError:
+            click.echo()
+            return "q"
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():
+                raise
+            click.echo("\nq, or Ctrl-D, ends the lesson", nl=False)
 
 
 def _paint(text: str, style: Style) -> str:

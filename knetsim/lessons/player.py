@@ -34,25 +34,28 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a block went. One that could not be run, since its place has gone, says so in `missing`."""
+    """How a block went. One that could not be run, since its place has gone, says so in `missing`; one that was ended
+    by its reader's Ctrl-C is `stopped`."""
 
     block: Block
     seconds: float
     output: str = ""
     difference: Difference | None = None
     missing: str = ""
+    stopped: bool = False
 
     @property
     def is_good(self) -> bool:
         """Whether it ran, and all was as expected."""
-        return self.difference is None and not self.missing
+        return self.difference is None and not self.missing and not self.stopped
 
 
 class Player:
     """Plays the blocks of one lesson on one stage.
 
-    `listen` hears what the running block has printed so far, again and again. With `is_patient`, Ctrl-C is for the
-    block that runs, as at a terminal; without, it ends all.
+    `listen` hears what the running block has printed so far, again and again; of one that is run until it succeeds
+    nothing, since only its last attempt counts. With `is_patient`, Ctrl-C is for the block that runs, as at a terminal,
+    and, once more, the end of what does not mind it; without, it ends all.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Player:
         self.lesson, self.stage = lesson, stage
         self._listen, self._is_patient = listen, is_patient
         self._never = threading.Event()
+        self._is_stopped = False
 
     def open(self) -> str:
         """Start the simulation that the lesson is about, unless one of its blocks does; what that printed.
@@ -68,8 +72,16 @@ class Player:
         lesson = self.lesson
         if lesson.starts_itself or lesson.scenario == NO_SCENARIO or not lesson.blocks:
             return ""
-        words = [*self.stage.command, "up", self.lesson.scenario, *shlex.split(self.lesson.options)]
-        return self.stage.start(f"exec {shlex.join(words)}", START_SECONDS)
+        return self.stage.start(f"exec {shlex.join([*self.stage.command, *self._up()])}", START_SECONDS)
+
+    def explain_start(self, error: KnetsimError) -> Outcome:
+        """The outcome of `open` that has raised an error: of a block that no page has."""
+        step = Step(shlex.join(["knetsim", *self._up()]), 1)
+        block = Block("start", 1, place=SHELL, steps=(step,))
+        return Outcome(block, 0.0, difference=_explain_error(block, error))
+
+    def _up(self) -> list[str]:
+        return ["up", self.lesson.scenario, *shlex.split(self.lesson.options)]
 
     def play_all(self, blocks: Iterable[Block]) -> Iterator[Outcome]:
         """Play blocks in their order; after a simulation that did not start, those that need it are missing."""
@@ -78,12 +90,16 @@ class Player:
 
     def play(self, block: Block) -> Outcome:
         """Play one block."""
-        began = time.monotonic()
+        began, self._is_stopped = time.monotonic(), False
         try:
             outcome = self._play(block, began)
         except KnetsimError as error:
             outcome = Outcome(block, 0.0, difference=_explain_error(block, error))
-        return replace(outcome, seconds=time.monotonic() - began)
+        except KeyboardInterrupt:
+            if not self._is_patient:
+                raise
+            self._is_stopped, outcome = True, Outcome(block, 0.0)
+        return replace(outcome, seconds=time.monotonic() - began, stopped=self._is_stopped)
 
     def _play(self, block: Block, began: float) -> Outcome:
         if block.kind == "file":
@@ -99,7 +115,7 @@ class Player:
         if block.name:
             return self._play_background(block)
         outcome = self._type(block)
-        while outcome.difference and time.monotonic() - began < block.eventually:
+        while outcome.difference and not self._is_stopped and time.monotonic() - began < block.eventually:
             self._never.wait(_PAUSE)
             outcome = self._type(block)
         return outcome
@@ -131,7 +147,8 @@ class Player:
         interrupt = block.interrupt.compile() if block.interrupt else None
 
         def heard(output: str) -> bool:
-            self._listen(_join([*said, output]))
+            if not block.eventually:
+                self._listen(_join([*said, output]))
             return interrupt is not None and interrupt.search(output) is not None
 
         while True:
@@ -144,6 +161,8 @@ class Player:
             except KeyboardInterrupt:
                 if not self._is_patient:
                     raise
+                seconds = 0.0 if self._is_stopped else seconds  # who insists does not want to wait
+                self._is_stopped = True
                 session.interrupt()
 
     def _explain_step(self, block: Block, step: Step, reply: Reply, *, is_last: bool) -> Difference | None:
@@ -178,7 +197,7 @@ class Player:
                 said.append(reply.output)
                 if difference := self._explain_step(block, step, reply, is_last=False):
                     return Outcome(block, 0.0, _join(said), difference)
-        output, what = self._watch(session, block)
+        output, what = self._watch(session, block, said)
         return Outcome(block, 0.0, output, _differ_if(block, block.steps[-1], what, output))
 
     def _play_going(self, block: Block) -> Outcome:
@@ -200,15 +219,17 @@ class Player:
         what = [*late, *block.checks.explain(reply.output, None if late else reply.code)]
         return Outcome(block, 0.0, reply.output, _differ_if(block, step, what, reply.output))
 
-    def _watch(self, session: Session, block: Block) -> tuple[str, list[str]]:
-        """Wait until what goes on has printed what is expected; all of it, and what is missing."""
+    def _watch(self, session: Session, block: Block, said: Sequence[str] = ()) -> tuple[str, list[str]]:
+        """Wait until what goes on has printed what is expected; all of it, after what was `said` before, and what is
+        missing."""
 
         def is_seen(output: str) -> bool:
+            output = _join([*said, output])
             self._listen(output)
             return not block.checks.explain_output(output)
 
         session.wait(block.within, is_seen)
-        output = session.output
+        output = _join([*said, session.output])
         what = block.checks.explain_output(output)
         return output, [*what, "it has ended"] if what and session.has_ended else what
 
@@ -249,6 +270,8 @@ def _join(said: Sequence[str]) -> str:
 def _compare(block: Block, step: Step, output: str, code: int | None) -> Difference | None:
     """What a block as a whole came to against what the page says of it."""
     what = block.checks.explain(output, code)
+    if block.interrupt is not None and not block.interrupt.compile().search(output):
+        what.append(f"no line like: {block.interrupt.text}, at which Ctrl-C would be typed")
     expected = block.checks.describe()
     if block.shown is not None and not matches_shown(block.shown, output):
         what.append("it printed something else than the page shows")
@@ -272,4 +295,5 @@ def _differ_if(block: Block, step: Step, what: Sequence[str], seen: str) -> Diff
 def _explain_error(block: Block, error: KnetsimError) -> Difference:
     """A block that could not be run at all."""
     step = block.steps[-1] if block.steps else Step("", block.line)
-    return _differ(block, step, [error.what], error.why, block.checks.describe() if block.steps else ())
+    what = [error.what, *([f"try: {error.hint}"] if error.hint else [])]
+    return _differ(block, step, what, error.why, block.checks.describe() if block.steps else ())

@@ -21,12 +21,16 @@ from knetsim.names import HOST_STATE
 from knetsim.system import rpc
 from knetsim.system.state import StateDirectory
 from knetsim.system.terminal import COLUMNS, Terminal
+from knetsim.system.wait import wait_until
 
 MININET_PROMPT = "mininet> "
+_FIRST_PROMPT = re.compile(rf"^{MININET_PROMPT}", re.MULTILINE)
 #: seconds that a program gets to end after Ctrl-C, and after it was killed
 _GRACE = 5.0
 #: seconds after which Ctrl-C is typed again
 _AGAIN = 3.0
+#: seconds that a shell gets to start a program
+_BEGIN_SECONDS = 0.5
 #: seconds for a shell to come up, and for the prompt to be asked
 _SHELL_SECONDS = 30.0
 _STOP_SECONDS = 60.0
@@ -136,6 +140,19 @@ class ShellSession(Session):
             raise NotReady("no shell answers", why=self._prompt.sub("", said).strip())
         self._idle = self.terminal.foreground()
 
+    def interrupt(self, seconds: float = 0.0) -> None:
+        """See Session. We are quicker than people: Ctrl-C that comes while bash has started a program and not yet
+        handed it the terminal makes bash lose track of it, and read no line any more. So the program may begin."""
+
+        def missing() -> str:
+            return "" if self.has_ended or self.terminal.foreground() != self._idle else "one in the foreground"
+
+        try:
+            wait_until("a program", missing, _BEGIN_SECONDS)
+        except NotReady:
+            pass  # the shell itself is at work
+        super().interrupt(seconds)
+
     def _has_ended(self, text: str) -> bool:
         return self._prompt.search(text, self._began) is not None
 
@@ -182,11 +199,11 @@ class PromptSession(Session):
         failed, NotReady."""
 
         def found(text: str) -> bool:
-            listen(clean_text(text.removesuffix(MININET_PROMPT)))
-            return text.endswith(MININET_PROMPT)
+            listen(clean_text(_before_prompt(text)))
+            return _before_prompt(text) != text
 
         is_there = self.terminal.wait(found, seconds)
-        said = clean_output(self.terminal.text.removesuffix(MININET_PROMPT))
+        said = clean_output(_before_prompt(self.terminal.text))
         if self.terminal.has_ended:
             raise KnetsimError("the simulation did not start", why=said)
         if not is_there:
@@ -228,3 +245,10 @@ class PromptSession(Session):
     def close(self, grace: float = _STOP_SECONDS) -> None:
         """End the simulation; nothing of it stays."""
         super().close(grace)
+
+
+def _before_prompt(text: str) -> str:
+    """What a start has printed before the first prompt; all of it when there is none yet. Something may stand behind
+    it: a daemon has died."""
+    prompt = _FIRST_PROMPT.search(text)
+    return text[: prompt.start()] if prompt else text

@@ -72,7 +72,7 @@ class Stage:
         self._prompt = PromptSession(["bash", "-c", line], self.env, self.directory, self.name, self.columns)
         try:
             return self._prompt.wait_ready(seconds, listen)
-        except KnetsimError:
+        except BaseException:  # Ctrl-C too: what has begun to start is no simulation
             self.end_simulation()
             raise
 

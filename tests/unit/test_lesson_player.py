@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import textwrap
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ def test_files_are_written_and_never_over_others(stage: Stage) -> None:
         """,
     )
     assert [outcome.is_good for outcome in outcomes] == [True, True, True, False]
-    assert wrong(outcomes[3]) == ("there is a file there.txt already",)
+    assert wrong(outcomes[3]) == ("there is a file there.txt already", "try: give the lesson's another name")
     assert (stage.base / "there.txt").read_text() == "there\n"
 
 
@@ -151,6 +152,11 @@ def test_ctrl_c_when_the_page_says_so(stage: Stage) -> None:
     assert [wrong(outcome) for outcome in play(stage, text)] == [()]
 
 
+def test_ctrl_c_that_was_never_typed_is_told(stage: Stage) -> None:
+    (outcome,) = play(stage, "<!-- run: shell | interrupt: tick -->\n```bash\necho tock\n```\n")
+    assert wrong(outcome) == ("no line like: tick, at which Ctrl-C would be typed",)
+
+
 def test_a_shell_that_ends_is_replaced(stage: Stage) -> None:
     text = "<!-- run: shell | exit: 5 -->\n```bash\nexit 5\n```\n<!-- run: shell -->\n```console\n$ echo on\non\n```\n"
     assert [wrong(outcome) for outcome in play(stage, text)] == [(), ()]
@@ -172,6 +178,14 @@ def test_a_block_that_succeeds_eventually(stage: Stage) -> None:
     assert wrong(bad) == ("no line like: never",)
 
 
+def test_of_what_succeeds_eventually_the_last_attempt_is_all_that_is_heard(stage: Stage) -> None:
+    heard: list[str] = []
+    line = "printf 'attempt\\n' >> grows; cat grows"
+    text = f"{PAGE}<!-- run: shell | eventually: 20s | expect: attempt\\nattempt -->\n```bash\n{line}\n```\n"
+    outcome = Player(parse_lesson(text, "page.md"), stage, heard.append).play(parse_lesson(text, "page.md").blocks[0])
+    assert (outcome.is_good, outcome.output, heard) == (True, "attempt\nattempt", [])
+
+
 def test_what_goes_on_in_the_background(stage: Stage) -> None:
     text = """\
     <!-- run: shell | background: counter | expect: line 2 -->
@@ -189,6 +203,12 @@ def test_what_goes_on_in_the_background(stage: Stage) -> None:
     <!-- end: counter | expect: begun -->
     """
     assert [wrong(outcome) for outcome in play(stage, text)] == [()] * 6
+
+
+def test_what_it_prints_before_it_goes_on_is_part_of_it(stage: Stage) -> None:
+    text = "<!-- run: shell | background: two | expect: first\nsecond -->\n```bash\necho first\necho second\n```\n"
+    (outcome,) = play(stage, text.replace("first\ns", "first\\ns"))
+    assert (wrong(outcome), outcome.output) == ((), "first\nsecond")
 
 
 def test_troubles_of_what_goes_on(stage: Stage) -> None:
@@ -242,6 +262,56 @@ def test_a_simulation_that_does_not_start(stage: Stage) -> None:
     with pytest.raises(KnetsimError, match="not ready after"):
         stage.start("echo slow; sleep 1000", 0.2)
     assert not stage.has_simulation
+
+
+def test_a_prompt_behind_which_something_was_printed_is_the_prompt(stage: Stage) -> None:
+    line = "echo ready; printf 'mininet> '; echo 'a daemon has died'; exec sleep 1000"
+    assert stage.start(line, 20) == "ready"
+
+
+def test_a_simulation_that_does_not_start_is_a_difference_of_its_own(stage: Stage) -> None:
+    page = parse_lesson("<!-- run: shell -->\n```bash\necho on\n```\n", "page.md")
+    player = Player(page, stage)
+    with pytest.raises(KnetsimError) as caught:
+        player.open()  # the stage's command is `false`
+    outcome = player.explain_start(caught.value)
+    assert not outcome.is_good
+    assert outcome.difference is not None
+    assert outcome.difference.typed == "$ knetsim up default"
+    assert wrong(outcome) == ("the simulation did not start",)
+
+
+def _interrupted_player(stage: Stage, *lines: str, more: str = "", times: int = 1) -> Outcome:
+    """The outcome of the block when its reader types Ctrl-C so often, each time as soon as it has printed a line."""
+    text = "\n".join(lines)
+    page = parse_lesson(f"{PAGE}<!-- run: shell | within: 1min{more} -->\n```bash\n{text}\n```\n", "page.md")
+    left = [signal.SIGINT] * times
+
+    def listen(output: str) -> None:
+        if left and output.count("\n") > times - len(left):
+            os.kill(os.getpid(), left.pop())
+
+    return Player(page, stage, listen, is_patient=True).play(page.blocks[0])
+
+
+def test_ctrl_c_of_a_patient_reader_ends_the_block(stage: Stage) -> None:
+    outcome = _interrupted_player(stage, "bash -c 'echo begun; exec sleep 1000'")
+    assert (outcome.stopped, outcome.is_good, outcome.output) == (True, False, "begun")
+    assert play(stage, "<!-- run: shell | expect: ^on -->\n```bash\necho on\n```\n")[0].is_good
+
+
+def test_ctrl_c_once_more_ends_what_does_not_mind_it(stage: Stage) -> None:
+    stubborn = "trap 'echo no' INT; echo begun; while :; do sleep 0.01; done"
+    outcome = _interrupted_player(stage, f'bash -c "{stubborn}"', times=2)
+    assert outcome.stopped
+    assert outcome.output.startswith("begun\nno")
+    assert play(stage, "<!-- run: shell | expect: ^on -->\n```bash\necho on\n```\n")[0].is_good
+
+
+def test_ctrl_c_of_a_patient_reader_ends_waiting_too(stage: Stage) -> None:
+    outcome = _interrupted_player(stage, "bash -c 'echo a; exec sleep 1000'", more=" | background: it | expect: b")
+    assert outcome.stopped
+    assert play(stage, "<!-- run: shell | expect: ^on -->\n```bash\necho on\n```\n")[0].is_good
 
 
 def test_whoever_listens_hears_it_as_it_comes(stage: Stage) -> None:

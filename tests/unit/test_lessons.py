@@ -344,7 +344,8 @@ def test_columns_keep_to_their_width() -> None:
 def test_what_a_reader_sees_before_it_is_run() -> None:
     ping, pod, dump, watch, end, _ = parse_lesson(DECK, "deck.md").blocks
     assert show_block(ping) == ["mininet> C0w1 ping -c 2 C0w2"]
-    assert show_block(pod) == ["C0/c1> ping -c 1 \\", "C0/c1>   10.9.9.9"]
+    again = "(again and again for 1.5 s, until it is as the page says)"
+    assert show_block(pod) == ["C0/c1> ping -c 1 \\", "C0/c1>   10.9.9.9", again]
     assert show_block(dump) == ["$ sudo tcpdump -n", "(goes on in a second terminal, as dump)"]
     assert show_block(watch) == ["(see what is printed by dump)"]
     assert show_block(end) == ["(Ctrl-C ends dump)"]
