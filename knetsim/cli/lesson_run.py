@@ -26,10 +26,11 @@ _HELP = """\
 Enter           runs the block that is shown
 s               skips it
 a               runs the one before once more
-! LINE          types a line of your own where the block runs
-goto CHAPTER    a fresh simulation in that chapter's state: by number, or a word of its title
+! LINE          types your own line where the block runs
+goto CHAPTER    a fresh simulation in that chapter's state;
+                CHAPTER is a number, or a word of its title
 chapters        lists them
-Ctrl-C          ends what runs; once more, if it does not mind
+Ctrl-C          ends what runs; twice, if it does not mind
 q, Ctrl-D       ends the lesson and its simulation"""
 _ASK = "Enter runs it; s a !LINE goto q help> "
 _ASK_AT_END = "That was all; q ends the simulation> "
