@@ -146,12 +146,14 @@ def _require_root(pages: Sequence[Lesson]) -> None:
 def open_stage(columns: int = _COLUMNS, name: str = "") -> Iterator[Stage]:
     """Where a page is run: ended, with its simulation, which may be given a name, at the end of the block."""
     from knetsim.lessons.stage import Stage
+    from knetsim.system import signals
 
     stage = Stage(name or f"lesson-{os.getpid()}", _COMMAND, Path.cwd(), columns)
     try:
         yield stage
     finally:
-        stage.close()
+        with signals.without_interrupts():  # people type Ctrl-C twice
+            stage.close()
 
 
 def _test_page(page: Lesson, blocks: Sequence[Block], quiet: bool) -> list[Outcome]:

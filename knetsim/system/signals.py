@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _REAL_TIME = re.compile(r"^(SIGRTMIN|SIGRTMAX)([+-]\d+)$")
@@ -49,6 +51,16 @@ def ignore_termination() -> None:
 
 def _take_no_notice(number: int, frame: FrameType | None) -> None:
     """The reaction to a signal that asks for what is being done."""
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Within the block, which ends by itself, Ctrl-C changes nothing: it undoes what must be undone."""
+    before = signal.signal(signal.SIGINT, _take_no_notice)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def ignore_interrupts() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import textwrap
@@ -259,13 +260,25 @@ def test_what_is_changed_or_broken_makes_the_right_block_fail(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_stays_however_a_lesson_ends(tmp_path: Path, number: int) -> None:
-    text = "<!-- scenario: SCENARIO -->\n<!-- run: C0w1 | type: touch BEGUN && sleep 100000 | within: 10min -->\n"
-    with page(tmp_path, text.replace("BEGUN", str(tmp_path / "begun"))) as file:
+    text = "<!-- scenario: SCENARIO -->\n<!-- run: shell | background: stubborn | expect: \\d+ stays -->\n"
+    stays = "trap '' HUP INT TERM; echo $$ >STUBBORN; echo $$ stays; while sleep 1; do :; done"
+    text += f"```bash\n{shlex.join(['bash', '-c', stays])}\n```\n"
+    text += "<!-- run: C0w1 | type: touch BEGUN && sleep 100000 | within: 10min -->\n"
+    stubborn = tmp_path / "stubborn"
+    text = text.replace("BEGUN", str(tmp_path / "begun")).replace("STUBBORN", str(stubborn))
+    with page(tmp_path, text) as file:
         process = _start("test", str(file))
         wait_until("the block", lambda: "" if (tmp_path / "begun").exists() else "its file", START_SECONDS)
         os.kill(process.pid, number)
+        if number != signal.SIGKILL:
+            os.kill(process.pid, number)  # people are impatient
         process.communicate(timeout=60)
         wait_until("the end", lambda: ", ".join(_own_simulations(process.pid)), 60)
+    if number == signal.SIGKILL:
+        os.kill(int(stubborn.read_text()), signal.SIGKILL)  # what is not of the simulation, and minds no hang-up
+    else:
+        command = Path("/proc", stubborn.read_text().strip(), "cmdline")
+        assert not (command.exists() and command.read_bytes()), "of a process that has ended there is none"
     expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
     assert process.returncode == expected[signal.Signals(number)]
 

@@ -171,3 +171,10 @@ def test_two_signals_at_once_are_one_request_and_it_is_not_lost() -> None:
     with pytest.raises(signals.Terminated):
         _send_at_once({signal.SIGTERM, signal.SIGHUP})
     _send_at_once({signal.SIGTERM, signal.SIGHUP})  # the end has begun: nobody minds
+
+
+def test_ctrl_c_does_not_break_off_what_undoes() -> None:
+    with signals.without_interrupts():
+        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
