@@ -59,7 +59,8 @@ class Reader:
                 if not self._begin(player, chapter, printer):
                     return EXIT_FAILED
                 chapter = self._follow(player, printer)
-                click.echo("ending the simulation", err=True)
+                if stage.has_simulation:
+                    click.echo("ending the simulation", err=True)
             if chapter is None:
                 return EXIT_OK
 
@@ -67,8 +68,7 @@ class Reader:
 
     def _begin(self, player: Player, chapter: Chapter | None, printer: _Printer) -> bool:
         """A fresh simulation, in the state in which `chapter` begins."""
-        starts = not self._page.starts_itself
-        if starts:
+        if player.starts:
             click.echo(f"starting {self._page.scenario} …", err=True)
         began = time.monotonic()
         try:
@@ -76,7 +76,7 @@ class Reader:
         except KnetsimError as error:
             print_error(error)
             return False
-        if starts:
+        if player.starts:
             click.echo(f"ready after {time.monotonic() - began:.0f} s", err=True)
         self._next, self._told = 0, None
         if chapter is not None:

@@ -66,11 +66,16 @@ class Player:
         self._never = threading.Event()
         self._is_stopped = False
 
+    @property
+    def starts(self) -> bool:
+        """Whether the lesson needs a simulation that none of its blocks starts."""
+        lesson = self.lesson
+        return not lesson.starts_itself and lesson.scenario != NO_SCENARIO and bool(lesson.blocks)
+
     def open(self) -> str:
         """Start the simulation that the lesson is about, unless one of its blocks does; what that printed.
         KnetsimError, NotReady when it does not start."""
-        lesson = self.lesson
-        if lesson.starts_itself or lesson.scenario == NO_SCENARIO or not lesson.blocks:
+        if not self.starts:
             return ""
         return self.stage.start(f"exec {shlex.join([*self.stage.command, *self._up()])}", START_SECONDS)
 
