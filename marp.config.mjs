@@ -6,8 +6,8 @@
 import { existsSync, readFileSync } from 'node:fs'
 
 const REMARK = /^(run|output|file|end|await|watch|scenario)\s*(:|$)/
-const PICTURE = /(src="|url\((?:&quot;|"|'))([^":&']+\.(svg|png))(?="|&quot;|')/g
-const TYPES = { svg: 'image/svg+xml', png: 'image/png' }
+const PICTURE = /(src="|url\((?:&quot;|"|'))([^":&']+\.(svg|png|jpe?g|gif|webp))(?="|&quot;|')/g
+const TYPES = { svg: 'image/svg+xml', jpg: 'image/jpeg' } // of the others the type has the ending's name
 
 function hideRemarks(md) {
   md.core.ruler.before('marpit_collect', 'knetsim_remarks', (state) => {
@@ -21,7 +21,7 @@ function hideRemarks(md) {
 
 function embed(html) {
   return html.replace(PICTURE, (whole, before, file, kind) =>
-    existsSync(file) ? `${before}data:${TYPES[kind]};base64,${readFileSync(file, 'base64')}` : whole,
+    existsSync(file) ? `${before}data:${TYPES[kind] ?? `image/${kind}`};base64,${readFileSync(file, 'base64')}` : whole,
   )
 }
 

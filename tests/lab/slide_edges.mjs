@@ -1,4 +1,5 @@
-// node slide_edges.mjs PACKAGES BROWSER PAGE.html: what lies past its slide's edges, a line each; run by test_slides.py
+// node slide_edges.mjs PACKAGES BROWSER PAGE.html: what lies past its slide's edges, or over something else, a line each;
+// run by test_slides.py
 //
 // PACKAGES is where utils/slides has installed Marp, which brings puppeteer-core. The page is one of Marp's template
 // "bare": all slides below one another, each 1280×720 of its own.
@@ -9,7 +10,7 @@ import { pathToFileURL } from 'node:url'
 const [packages, browserPath, page] = process.argv.slice(2)
 const puppeteer = createRequire(`${packages}/package.json`)('puppeteer-core')
 
-function findPastEdges() {
+function findMisplaced() {
   const found = []
   // beside a slide's own section there may be those of its background
   const slides = [...document.querySelectorAll('section')].filter(
@@ -29,6 +30,17 @@ function findPastEdges() {
       if (past > 1) tell(element, `is ${Math.round(past)} pixels past the edge`)
       else if (element.scrollWidth > element.clientWidth + 1 && element.tagName === 'PRE') tell(element, 'is cut off')
     }
+    // paragraphs, lists, tables … stand below one another
+    const parts = [...slide.children].filter((part) => part.getBoundingClientRect().height)
+    parts.forEach((part, index) => {
+      const box = part.getBoundingClientRect()
+      for (const other of parts.slice(index + 1)) {
+        const beside = other.getBoundingClientRect()
+        const over = Math.min(box.bottom, beside.bottom) - Math.max(box.top, beside.top)
+        const across = Math.min(box.right, beside.right) - Math.max(box.left, beside.left)
+        if (over > 1 && across > 1) tell(other, `lies ${Math.round(over)} pixels over a ${part.tagName.toLowerCase()}`)
+      }
+    })
   })
   return { slides: slides.length, found }
 }
@@ -45,7 +57,7 @@ try {
     if (!/^(file|data|about|blob):/.test(request.url())) asked.push(request.url())
   })
   await tab.goto(pathToFileURL(page).href, { waitUntil: 'load' })
-  const { slides, found } = await tab.evaluate(findPastEdges)
+  const { slides, found } = await tab.evaluate(findMisplaced)
   console.log(JSON.stringify({ slides, found, asked }))
 } finally {
   await browser.close()

@@ -1,4 +1,4 @@
-"""`utils/slides`: a page of slides that stands for itself, and on which nothing lies past a slide's edges."""
+"""`utils/slides`: a page of slides that stands for itself, on which nothing lies past a slide's edges or over another part."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def slides(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def measure(page: Path) -> dict[str, Any]:
-    """What a browser sees: how many slides, what lies past their edges, what the page asked the network for."""
+    """What a browser sees: how many slides, what lies past their edges or over one another, what the page asked for."""
     found = [path for path in map(shutil.which, BROWSERS) if path]
     if not found:
         pytest.skip("no browser here: apt-get install chromium")
@@ -116,6 +116,14 @@ def test_what_would_load_from_the_network_is_refused(deck: Path) -> None:
     assert "the slides would load from the network" in done.stdout
 
 
+def test_a_picture_that_is_not_there_is_refused(deck: Path) -> None:
+    deck.write_text(DECK + "\n![](pictures/none.svg)\n")
+    done = slides(str(deck))
+    assert done.returncode == 1
+    assert "pictures/none.svg" in done.stdout
+    assert "there is no such picture" in done.stdout
+
+
 @pytest.mark.parametrize("words", [["none.md"], ["a.md", "b.md"], ["--pfd"], ["-o"]])
 def test_misuse(words: list[str]) -> None:
     done = slides(*words)
@@ -131,14 +139,16 @@ def test_the_measure_finds_what_lies_past_the_edges(deck: Path, tmp_path: Path) 
         + "\n---\n\n"
         + "Line.\n\n" * 40
         + "\n---\n\n<style scoped>p { position: relative; left: 1300px }</style>\n\nx\n"
+        + "\n---\n\n<style scoped>h2 { margin-bottom: -60px }</style>\n\n## Over\n\nwhat follows\n"
     )
     found = measure(bare(deck, tmp_path / "bad.html"))["found"]
     assert any("past the edge" in line for line in found)
-    assert {line.split(":")[0] for line in found} == {"slide 3", "slide 4"}
+    assert any(line.startswith("slide 5: p lies") and "over a h2" in line for line in found)
+    assert {line.split(":")[0] for line in found} == {"slide 3", "slide 4", "slide 5"}
 
 
 @pytest.mark.parametrize("page", sorted(CHECKOUT.glob("presentation.md")), ids=lambda page: page.name)
-def test_nothing_of_the_course_lies_past_the_edges(page: Path, tmp_path: Path) -> None:
+def test_nothing_of_the_course_lies_past_the_edges_or_over_another_part(page: Path, tmp_path: Path) -> None:
     done = slides(str(page), "-o", str(tmp_path / "slides.html"))
     assert done.returncode == 0, done.stdout
     assert not re.search(r"WARN|ERROR", done.stdout)
