@@ -57,6 +57,8 @@ HOST_STATE = "/run/knetsim"
 INSIDE_STATE = "/tmp/knetsim"
 #: of the environment: which simulation is meant where no `--name` says so
 NAME_VARIABLE = "KNETSIM_NAME"
+#: where the machine listens for kubectl unless `--api-address` says so
+ADDRESS_VARIABLE = "KNETSIM_API_ADDRESS"
 #: inside, where etcd keeps its files
 MEMORY_DISK = f"{INSIDE_STATE}/disk"
 #: inside, where the files of images are

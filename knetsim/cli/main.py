@@ -22,7 +22,7 @@ from knetsim.cli.links import link
 from knetsim.cli.scenarios import find_scenario
 from knetsim.cli.terminal import Output, ensure_standard_files
 from knetsim.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, KnetsimError, UsageError
-from knetsim.names import NAME_VARIABLE, did_you_mean
+from knetsim.names import ADDRESS_VARIABLE, NAME_VARIABLE, did_you_mean
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -72,7 +72,7 @@ def cli(ctx: click.Context, verbose: bool) -> None:
     "--api-address",
     metavar="ADDRESS",
     default="127.0.0.1",
-    envvar="KNETSIM_API_ADDRESS",
+    envvar=ADDRESS_VARIABLE,
     help="Where this machine listens for kubectl, from port 6443 on (0.0.0.0: everywhere).",
 )
 @click.option(

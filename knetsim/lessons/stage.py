@@ -17,7 +17,7 @@ from pathlib import Path
 from knetsim.errors import KnetsimError
 from knetsim.lessons.block import PROMPT, SHELL, Block
 from knetsim.lessons.sessions import PromptSession, Session, ShellSession, shell_argv, target_argv
-from knetsim.names import HOST_STATE, NAME_VARIABLE
+from knetsim.names import ADDRESS_VARIABLE, HOST_STATE, NAME_VARIABLE
 from knetsim.system import sandbox
 from knetsim.system.state import StateDirectory
 from knetsim.system.terminal import COLUMNS, ROWS
@@ -148,7 +148,8 @@ def build_environment(
     kept = {
         key: value
         for key, value in caller.items()
-        if key not in _DROPPED and not key.startswith(("SUDO_", "BASH_FUNC_", "KNETSIM_", "LC_"))
+        if key == ADDRESS_VARIABLE  # a container's published ports lead there
+        or (key not in _DROPPED and not key.startswith(("SUDO_", "BASH_FUNC_", "KNETSIM_", "LC_")))
     }
     own = {
         "HOME": str(home), "TERM": "dumb", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "HISTFILE": "/dev/null",

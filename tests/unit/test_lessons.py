@@ -354,9 +354,12 @@ def test_what_a_reader_sees_before_it_is_run() -> None:
 
 def test_the_environment_of_a_lesson(tmp_path: Path) -> None:
     caller = {"PATH": "/bin", "SUDO_USER": "me", "LC_ALL": "de_DE", "KNETSIM_NAME": "other", "HOME": "/home/me"}
+    caller |= {"KNETSIM_API_ADDRESS": "0.0.0.0", "KNETSIM_IMAGES": "mine.md"}
     env = build_environment(caller, "lesson-1", tmp_path, is_root=True)
     assert (env["PATH"], env["HOME"], env["LC_ALL"]) == ("/bin", str(tmp_path), "C.UTF-8")
     assert env["KNETSIM_NAME"] == "lesson-1"
+    assert env["KNETSIM_API_ADDRESS"] == "0.0.0.0"
+    assert "KNETSIM_IMAGES" not in env
     assert "SUDO_USER" not in env
     assert any("sudo" in name for name in env)
     assert not any("sudo" in name for name in build_environment(caller, "lesson-1", tmp_path, is_root=False))
