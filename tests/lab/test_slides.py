@@ -1,4 +1,4 @@
-"""`utils/slides`: a page of slides that stands for itself, on which nothing lies past a slide's edges or over another part."""
+"""`utils/slides`: a page that stands for itself; nothing on it lies past a slide's edges or over another part."""
 
 from __future__ import annotations
 
