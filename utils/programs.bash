@@ -10,7 +10,6 @@
 #
 # A program that cannot be had is reported in a line, and never a reason to fail: knetsim has a part of its own for it.
 
-TOOLS=$CHECKOUT/.tools
 GO_AT_LEAST=1.26
 # What a built program depends on besides its module; part of its stamp.
 BUILD_FLAGS=(-trimpath -buildvcs=false -mod=readonly)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import click
@@ -15,6 +18,11 @@ from knetsim.lessons.remark import KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *(ROOT / "bench").glob("*.md")])
+WATCH_POD = ROOT / "scenarios/course/watch-pod"
+#: what may be a program's name: a word at the beginning of a command, on a host, in a pod, in a pipeline
+_COMMAND = re.compile(r"(?:^(?:\w+ )?|[|;&\"(] ?| -- |sudo )([a-z][\w-]*)")
+#: set-up builds it
+OURS = {"kubectl"}
 _HIDDEN = re.compile(r"<!--.*?-->|<[^>]*>", re.DOTALL)
 
 
@@ -73,3 +81,55 @@ def test_the_readme_is_run() -> None:
     (readme,) = read_lessons([ROOT / "README.md"], None)
     assert ROOT / "README.md" in PAGES
     assert len(readme.blocks) >= 15
+
+
+def _package_of(program: str) -> str:
+    """The Debian package that this machine has a program from; empty when it has it from elsewhere, or not at all."""
+    found = shutil.which(program, path="/usr/sbin:/usr/bin")
+    if found is None:
+        return ""
+    real = os.path.realpath(found)
+    for path in (found, real, found.removeprefix("/usr"), real.removeprefix("/usr")):
+        said = subprocess.run(["dpkg-query", "--search", path], capture_output=True, text=True, check=False)
+        if said.returncode == 0 and not said.stdout.startswith("diversion"):
+            return said.stdout.partition(":")[0]
+    return ""
+
+
+def test_what_the_course_and_the_readme_type_is_installed_by_the_set_up() -> None:
+    """As far as this machine can tell: what it has as a program is of a package of the set-up, or of every Debian's."""
+    if shutil.which("dpkg-query") is None:
+        pytest.skip("no dpkg here")
+    lessons = read_lessons([ROOT / "presentation.md", ROOT / "README.md"], None)
+    typed = [step.text for lesson in lessons for block in lesson.blocks for step in block.steps]
+    words = {word for line in [*typed, *WATCH_POD.read_text().splitlines()] for word in _COMMAND.findall(line)}
+    packages = {word: package for word in sorted(words - OURS) if (package := _package_of(word))}
+    assert {"jq", "tcpdump", "traceroute", "wget"} <= packages.keys()
+    listed = re.search(r"^DEBIAN_PACKAGES=\((.*?)^\)$", (ROOT / "utils/setup").read_text(), re.DOTALL | re.MULTILINE)
+    assert listed is not None
+    show = ["dpkg-query", "--show", "--showformat", "${Package} ${Priority}\\n", *set(packages.values())]
+    priorities = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+    installed = {*re.findall(r"[\w.+-]+", listed[1]), *re.findall(r"^(\S+) required$", priorities, re.MULTILINE)}
+    assert {word: package for word, package in packages.items() if package not in installed} == {}
+
+
+@pytest.mark.parametrize(
+    ("programs", "said"),
+    [
+        ({"etcdctl": "echo '{}'"}, "watch-pod: jq is not installed\n    try: sudo ./utils/setup\n"),
+        ({"etcdctl": "exit 1", "jq": "echo 7"}, "watch-pod: etcd does not answer\n    try: sudo ./utils/knetsim exec"),
+        (
+            {"etcdctl": "echo '{}'", "jq": "echo null"},
+            "watch-pod: etcd's answer has no revision: {}\n    try: etcdctl get",
+        ),
+    ],
+    ids=["no jq", "no etcd", "no revision"],
+)
+def test_watch_pod_says_what_it_misses(tmp_path: Path, programs: dict[str, str], said: str) -> None:
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    argv = ["/bin/sh", str(WATCH_POD), "hello"]
+    done = subprocess.run(argv, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(said)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.test_slides import BROWSERS
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
     ROOT / "utils" / name
@@ -126,7 +128,7 @@ def test_commands_can_be_called_and_stop_at_the_first_error(script: Path) -> Non
 def test_shellcheck_finds_nothing() -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("no shellcheck here: ./utils/setup --tests installs it")
-    others = sorted((ROOT / "knetsim").rglob("*.sh"))
+    others = [*sorted((ROOT / "knetsim").rglob("*.sh")), ROOT / "scenarios/course/watch-pod"]
     found = call("shellcheck", "--external-sources", "--source-path", ROOT, *COMMANDS, *SOURCED, *DESCRIPTIONS, *others)
     assert found.stdout == ""
 
@@ -200,27 +202,46 @@ def test_exec_refuses_what_names_no_place(checkout: Path, words: str) -> None:
     assert "--help shows the usage" in answer.stdout
 
 
-def test_run_sets_up_first_and_starts(checkout: Path) -> None:
+@pytest.fixture
+def as_root(tmp_path: Path) -> Path:
+    """A directory for PATH: who asks is told that root runs the script."""
+    write_program(tmp_path / "root/id", "#!/bin/sh\necho 0\n")
+    return tmp_path / "root"
+
+
+def test_run_sets_up_first_and_starts(checkout: Path, as_root: Path) -> None:
     fake_environment(checkout, "knetsim")
     write_program(checkout / "utils/setup", '#!/bin/sh\necho "setup $*"\n')
-    answer = call(checkout / "utils/run", "default", "--exec", "pods all")
+    answer = call(checkout / "utils/run", "default", "--exec", "pods all", path=as_root)
     assert answer.stdout.splitlines() == ["setup --again", "knetsim", "up", "default", "--exec", "pods all"]
     assert answer.returncode == 7
 
 
-def test_conformance_sets_up_the_suite_first_and_runs_it(checkout: Path) -> None:
+@pytest.mark.parametrize("name", ["run", "conformance"])
+def test_who_is_not_root_is_told_so_before_anything_is_set_up(checkout: Path, fake_bin: Path, name: str) -> None:
+    write_program(checkout / "utils/setup", "#!/bin/sh\necho setup\n")
+    write_program(fake_bin / "id", "#!/bin/sh\necho 1000\n")
+    script = checkout / "utils" / name
+    answer = call(script, "--name", "a b", path=fake_bin)
+    assert answer.returncode == 1
+    expected = [f"{name}: only root can start a simulation", f"    try: sudo {script} '--name' 'a b'"]
+    assert answer.stdout.splitlines() == expected
+    assert call(script, path=fake_bin).stdout.splitlines()[1] == f"    try: sudo {script}"
+
+
+def test_conformance_sets_up_the_suite_first_and_runs_it(checkout: Path, as_root: Path) -> None:
     fake_environment(checkout, "knetsim")
     write_program(checkout / "utils/setup", '#!/bin/sh\necho "setup $*"\n')
-    answer = call(checkout / "utils/conformance", "--focus", r"\[sig-apps\] Job")
+    answer = call(checkout / "utils/conformance", "--focus", r"\[sig-apps\] Job", path=as_root)
     expected = ["setup --again --conformance", "knetsim", "conformance", "--focus", r"\[sig-apps\] Job"]
     assert answer.stdout.splitlines() == expected
     assert answer.returncode == 7
 
 
-def test_run_starts_nothing_when_set_up_failed(checkout: Path) -> None:
+def test_run_starts_nothing_when_set_up_failed(checkout: Path, as_root: Path) -> None:
     fake_environment(checkout, "knetsim")
     write_program(checkout / "utils/setup", "#!/bin/sh\necho trouble\nexit 3\n")
-    answer = call(checkout / "utils/run")
+    answer = call(checkout / "utils/run", path=as_root)
     assert (answer.stdout, answer.returncode) == ("trouble\n", 3)
 
 
@@ -312,6 +333,86 @@ def test_services_that_came_now_are_switched_off_and_older_ones_not(checkout: Pa
     calls = (fake_bin.parent / "systemctl.calls").read_text()
     assert "--quiet disable etcd-server.service\n" in calls
     assert "nginx" not in calls
+
+
+def bare_path(directory: Path, *left_out: str) -> str:
+    """A PATH with this machine's programs but for some, in a directory of links."""
+    directory.mkdir()
+    programs = {path.name: path for place in ("/bin", "/usr/bin", "/usr/sbin") for path in Path(place).iterdir()}
+    for name in programs.keys() - set(left_out):
+        (directory / name).symlink_to(programs[name])
+    return str(directory)
+
+
+@pytest.fixture
+def machine(checkout: Path, tmp_path: Path) -> Path:
+    """A directory for PATH: Debian's programs, but no Node and no browser, and an apt-get that makes both."""
+    directory = tmp_path / "machine"
+    bare_path(directory, "npm", "node", "nodejs", "dpkg-query", "apt-get", "systemctl", *BROWSERS)
+    write_program(directory / "dpkg-query", "#!/bin/sh\nsed 's/^/installed /' \"$HOME/packages\" 2>/dev/null\n")
+    write_program(
+        directory / "apt-get",
+        f"""#!/bin/bash
+        while [[ $1 == -* ]]; do shift; done
+        [[ $1 == install ]] || exit 0
+        for word; do [[ $word == install || $word == -* || $word == *=* ]] || echo "$word" >>"$HOME/packages"; done
+        printf '#!/bin/sh\necho v18.20.4\n' >{directory}/node
+        cp "$HOME/npm" {directory}/npm && chmod +x {directory}/node {directory}/npm
+        """,
+    )
+    (tmp_path / "npm").write_text("#!/bin/bash\nmkdir -p node_modules/.bin && cp $HOME/marp node_modules/.bin/marp\n")
+    marp = "#!/bin/bash\nwhile [[ $1 != --output ]]; do shift; done\necho slides >$2\n"
+    write_program(tmp_path / "marp", marp)
+    # nothing of the real machine is touched
+    debian = checkout / "utils/debian.bash"
+    text = (
+        debian.read_text()
+        .replace("/usr/sbin/policy-rc.d", f"{tmp_path}/policy-rc.d")
+        .replace("/run/lock", f"{tmp_path}/lock")
+    )
+    debian.write_text(text.replace("$EUID", "$(id -u)"))
+    write_program(directory / "id", "#!/bin/sh\necho 0\n")
+    return directory
+
+
+def test_slides_bring_node_where_there_is_none(checkout: Path, machine: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n")
+    answer = call(checkout / "utils/slides", page, PATH=str(machine), HOME=str(tmp_path))
+    assert answer.returncode == 0, answer.stdout
+    assert "installing 2 (up to two minutes): nodejs npm" in answer.stdout
+    assert (tmp_path / "slides.html").read_text() == "slides\n"
+    assert "Marp: fetching" in answer.stdout
+    again = call(checkout / "utils/slides", page, PATH=str(machine), HOME=str(tmp_path))
+    assert (again.stdout, again.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("here", "expected"),
+    [
+        ([], ["chromium", "nodejs", "npm", "shellcheck"]),
+        (["npm"], ["chromium", "shellcheck"]),
+        (["google-chrome"], ["nodejs", "npm", "shellcheck"]),
+        (["npm", "microsoft-edge"], ["shellcheck"]),
+    ],
+    ids=["a bare machine", "a Node from elsewhere", "a browser from elsewhere", "both"],
+)
+def test_the_tests_have_a_browser_and_node(checkout: Path, machine: Path, here: list[str], expected: list[str]) -> None:
+    for name in here:
+        write_program(machine / name, "#!/bin/sh\n")
+    script = """
+        eval "$(sed -n '/^DEBIAN_TEST_PACKAGES=/p; /^BROWSERS=/p; /^add_test_packages()/,/^}/p' utils/setup)"
+        add_test_packages
+        printf '%s\n' "${DEBIAN_TEST_PACKAGES[@]}"
+    """
+    lines = f"set -euo pipefail; cd {str(checkout)!r}; PATH={machine}; {script}"
+    assert sorted(call("/bin/bash", "-c", lines).stdout.split()) == expected
+
+
+def test_a_browser_is_one_that_the_tests_look_for() -> None:
+    said = re.search(r"^BROWSERS=\((.*)\)$", (ROOT / "utils/setup").read_text(), re.MULTILINE)
+    assert said is not None
+    assert tuple(said[1].split()) == BROWSERS
 
 
 def test_without_root_the_missing_packages_are_named() -> None:
