@@ -46,6 +46,7 @@ from knetsim.scenario import ClusterSpec
 from knetsim.system.daemon import Supervisor
 from knetsim.system.programs import TOOLS, find_program
 from knetsim.system.relay import Relay
+from knetsim.system.state import KUBECTL_CACHE
 
 READY_DEADLINE = 90.0
 _WRITERS = 8
@@ -211,7 +212,8 @@ class KubernetesPlane:
         self.control.prepare()
         path = [names.INSIDE_STATE, *_DIRECTORIES, str(TOOLS)]
         admin = str(self.control.plane.kubeconfig("admin"))
-        self._host.environment = {"KUBECONFIG": admin, "PATH": ":".join(path)}
+        cache = f"{names.INSIDE_STATE}/{KUBECTL_CACHE}"
+        self._host.environment = {"KUBECONFIG": admin, "KUBECACHEDIR": cache, "PATH": ":".join(path)}
         self.control.start_apiserver()
 
     def open_store(self) -> HttpStore:

@@ -159,7 +159,7 @@ build_program() {
         say "$(program_title): not built (no C compiler: sudo apt-get install gcc libc6-dev); $instead"
         return 1
     fi
-    say "$(program_title): building (about $seconds s)"
+    say "$(program_title): building (about $seconds s, twice that on a busy machine)"
     if compile_program "$fresh" >"$log" 2>&1 && asked_version "$fresh" >>"$log" && keep_program "$fresh" "$program" "built $(program_hash)"; then
         say "$(program_title): built in $((SECONDS - started)) s"
     else

@@ -39,8 +39,8 @@ def kubectl(name: str | None, cluster: str | None, words: tuple[str, ...]) -> No
         rpc.call(simulation.control_socket, "kubeconfig", cluster=cluster or "0")  # says why there is none
         raise KnetsimError(f"{simulation.name} is still starting", hint="see how far it is: knetsim status")
     context = ["--context", f"knetsim-{_full_name(simulation, cluster)}"] if cluster else []
-    env = {**os.environ, "KUBECONFIG": str(simulation.kubeconfig)}
-    os.execve(program, ["kubectl", *context, *words], env)
+    ours = {"KUBECONFIG": str(simulation.kubeconfig), "KUBECACHEDIR": str(simulation.kubectl_cache)}
+    os.execve(program, ["kubectl", *context, *words], {**os.environ, **ours})
 
 
 def _full_name(simulation: state.StateDirectory, cluster: str) -> str:

@@ -14,7 +14,7 @@ import click
 
 from knetsim.cli.render import print_error
 from knetsim.cli.terminal import Style, has_color, paint
-from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError
+from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, UsageError
 from knetsim.lessons.block import SHELL, Block, Chapter, Step
 from knetsim.lessons.checks import Checks
 from knetsim.lessons.lesson import Lesson
@@ -32,7 +32,7 @@ goto CHAPTER    a fresh simulation in that chapter's state;
 chapters        lists them
 Ctrl-C          ends what runs; twice, if it does not mind
 q, Ctrl-D       ends the lesson and its simulation"""
-_ASK = "Enter runs it; s a !LINE goto q help> "
+_ASK = "Enter: run · s: skip · a: again · !LINE · goto N · q · help> "
 _ASK_AT_END = "That was all; q ends the simulation> "
 #: longer than anybody plays with one line of their own
 _OWN_SECONDS = 3600.0
@@ -51,6 +51,8 @@ class Reader:
         if sys.stdin.isatty():
             # input() gets line editing, and asks again when a terminal is attached (docker attach)
             import readline  # noqa: F401
+        if self._page.slides:
+            click.echo("have the slides beside it, which ./utils/slides makes: only their commands are shown here", err=True)
         while True:
             with ExitStack() as exit_stack:
                 stage = exit_stack.enter_context(self._open_stage())
@@ -126,8 +128,8 @@ class Reader:
         if word == "" and block is not None:
             self._play(player, printer, block)
             self._next += 1
-        elif word in ("s", "skip") and block is not None:
-            self._next += 1
+        elif word in ("s", "skip"):
+            self._next += block is not None
         elif word in ("a", "again"):
             if self._next:
                 self._play(player, printer, self._page.blocks[self._next - 1])
@@ -135,8 +137,13 @@ class Reader:
             self._play_own(player, printer, block or self._last(), f"{word[1:]} {rest}".strip())
         elif word in ("c", "chapters"):
             click.echo("\n".join(map(str, self._page.chapters)))
-        elif word:
+        elif word in ("h", "help", "?"):
             click.echo(_HELP)
+        elif word:
+            line = f"{word} {rest}".strip()
+            print_error(
+                UsageError(f"unknown command '{word}'", hint=f"help, or to type it where the block runs: ! {line}")
+            )
 
     def _last(self) -> Block:
         """The page's last block, near which a reader is at the end."""

@@ -17,6 +17,12 @@ START_SECONDS = 300.0
 _TITLE_NUMBER = re.compile(r"(?:chapter\s+)?(\d+)\b", re.IGNORECASE)
 
 
+def read_number(title: str) -> str:
+    """The number that a title begins with: `3 The control plane` → `3`; empty when there is none."""
+    match = _TITLE_NUMBER.match(title)
+    return match[1] if match else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """A line that is typed, its line in the page, and the output that the page shows below it, if it shows any."""
@@ -28,20 +34,23 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """A part of a page that a reader can go to; number 0 is what stands before the first."""
+    """A part of a page that a reader can go to; number 0 is what stands before the first.
+
+    `is_counted`: no title of the page has a number of its own, so that a reader says this one.
+    """
 
     number: int
     title: str
     line: int
+    is_counted: bool = True
 
     @property
     def own_number(self) -> str:
-        """The number that the title begins with: `3 The control plane` → `3`; empty when there is none."""
-        match = _TITLE_NUMBER.match(self.title)
-        return match[1] if match else ""
+        """The number that the title begins with; empty when there is none."""
+        return read_number(self.title)
 
     def __str__(self) -> str:
-        return self.title if self.own_number or not self.title else f"{self.number} {self.title}"
+        return f"{self.number} {self.title}" if self.is_counted and self.title else self.title
 
 
 #: what is expected where nothing is said: that it does not fail

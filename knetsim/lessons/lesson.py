@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from knetsim.errors import NotFound, Problem, ScenarioError
-from knetsim.lessons.block import FRONT, Block, Chapter
+from knetsim.lessons.block import FRONT, Block, Chapter, read_number
 from knetsim.lessons.markdown import Element, Heading, Rule, read_page
 from knetsim.lessons.reading import Reading, Where
 from knetsim.lessons.remark import EXAMPLES, Mistake
@@ -41,12 +41,12 @@ class Lesson:
         return any(block.kind == "start" for block in self.blocks)
 
     def find_chapter(self, word: str) -> Chapter:
-        """A chapter by the number that its title has, or counted where titles have none, or by words of its title.
+        """A chapter by the number that its title has, or counted where no title has one, or by words of its title.
         NotFound."""
         wanted = word.strip().lower()
         tests: tuple[Callable[[Chapter], bool], ...] = (
             lambda chapter: chapter.own_number == wanted,
-            lambda chapter: str(chapter.number) == wanted and not chapter.own_number,
+            lambda chapter: str(chapter.number) == wanted and chapter.is_counted,
             lambda chapter: wanted in chapter.title.lower() and not wanted.isdigit(),
         )
         for test in tests if wanted else ():
@@ -99,8 +99,9 @@ def _find_front_mistakes(front: dict[str, Any]) -> Iterator[Mistake]:
 
 def _find_places(elements: Sequence[Element], front: dict[str, Any]) -> Iterator[Where]:
     """For each element the chapter, the slide and the heading that it stands under."""
-    titles = sum(isinstance(element, Heading) and element.level == 1 for element in elements)
-    chapter_level = 1 if titles > 1 else 2
+    headings = [element for element in elements if isinstance(element, Heading)]
+    chapter_level = 1 if sum(heading.level == 1 for heading in headings) > 1 else 2
+    is_counted = not any(heading.level == chapter_level and read_number(heading.text) for heading in headings)
     is_deck, dividers = bool(front.get("marp")), _read_dividers(front)
     chapter, slide, title, is_empty = FRONT, int(is_deck), "", True
     for element in elements:
@@ -111,7 +112,7 @@ def _find_places(elements: Sequence[Element], front: dict[str, Any]) -> Iterator
                 slide += 1
             title = element.text
             if element.level == chapter_level:
-                chapter = Chapter(chapter.number + 1, title, element.line)
+                chapter = Chapter(chapter.number + 1, title, element.line, is_counted)
         is_empty = is_empty and isinstance(element, Rule)
         yield Where(chapter, slide, title)
 

@@ -1,4 +1,4 @@
-"""Mounts of a sandbox that show it instead of the host: /sys, /run, and a place in memory for stores."""
+"""Mounts of a sandbox that show it instead of the host: its root, /sys, /run, and a place in memory for stores."""
 
 from __future__ import annotations
 
@@ -6,6 +6,31 @@ import os
 
 from knetsim.names import MEMORY_DISK
 from knetsim.system import linux
+
+
+def own_mounts() -> None:
+    """Part the mounts of the calling process from all others, and make its root directory that of its mounts.
+
+    It must have a mount namespace of its own, and no other threads. Within chroot(2) the root directory is some
+    directory in the namespace, and setns(2), by which threads come home, would lead outside, to the namespace's root
+    (fs/namespace.c, mntns_install). So go there once, to see whether it is another one, and put the directory in its
+    place.
+    """
+    root, directory, process = os.open("/", os.O_PATH), os.open(".", os.O_PATH), os.pidfd_open(os.getpid())
+    linux.setns(process, linux.CLONE_NEWNS)
+    linux.make_mounts_private()
+    os.fchdir(directory)
+    if not os.path.samestat(os.fstat(root), os.stat("/")):
+        place = os.getcwd()
+        os.fchdir(root)
+        prefix = os.getcwd()
+        linux.mount(prefix, prefix, flags=linux.MS_BIND | linux.MS_REC)  # what takes the root's place must be a mount
+        os.chdir(prefix)
+        linux.pivot_root(".", ".")
+        linux.unmount(".")  # the old root lies upon the new one
+        os.chdir(place.removeprefix(prefix) or "/")
+    for fd in (root, directory, process):
+        os.close(fd)
 
 
 def mount_sys(flags: int) -> None:

@@ -38,7 +38,7 @@ from knetsim.errors import (
 )
 from knetsim.names import HOST_STATE, IMAGE_LAYERS, INSIDE_STATE
 from knetsim.system import linux, state
-from knetsim.system.furniture import make_private_run, mount_memory_disk, mount_sys
+from knetsim.system.furniture import make_private_run, mount_memory_disk, mount_sys, own_mounts
 from knetsim.system.layers import mount_layers
 from knetsim.system.signals import Terminated
 from knetsim.system.state import Identity, StateDirectory
@@ -276,7 +276,7 @@ class _Init:
 
     def _furnish(self) -> None:
         """Mounts that show the sandbox instead of the host, its host name and loopback."""
-        linux.make_mounts_private()
+        own_mounts()
         flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
         linux.mount("proc", "/proc", "proc", flags)
         mount_sys(flags)

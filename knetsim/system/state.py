@@ -24,6 +24,8 @@ IDENTITY_FILE = "simulation.json"
 CONTROL_SOCKET = "control.sock"
 #: for kubectl on the host: all clusters of the simulation
 KUBECONFIG = "kubeconfig"
+#: what kubectl remembers of an API server, which it would keep below ~/.kube for good
+KUBECTL_CACHE = "kubectl-cache"
 _MOUNTPOINT_MARK = ".mountpoint"
 
 
@@ -60,6 +62,11 @@ class StateDirectory:
         """The kubeconfig of its clusters, for programs of the host; there once it is ready, if any has an API
         server."""
         return self.path / KUBECONFIG
+
+    @property
+    def kubectl_cache(self) -> Path:
+        """A directory for kubectl, which makes it: $KUBECACHEDIR."""
+        return self.path / KUBECTL_CACHE
 
     def is_running(self) -> bool:
         """True while a process of the simulation holds the lock."""

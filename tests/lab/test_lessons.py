@@ -284,7 +284,7 @@ def test_nothing_stays_however_a_lesson_ends(tmp_path: Path, number: int) -> Non
 
 
 def test_a_reader_goes_through_a_page(tmp_path: Path) -> None:
-    typed = ["", "s", "! echo of the reader", "goto nowhere", "goto 2", "", "", "a", "chapters", "q"]
+    typed = ["", "s", "! echo of the reader", "C0w1 ip route", "goto nowhere", "goto 2", "", "", "a", "chapters", "q"]
     with page(tmp_path, PLACES) as file:
         done = lesson("run", str(file), stdin="".join(f"{line}\n" for line in typed))
     assert done.returncode == 0, done.stderr
@@ -294,6 +294,7 @@ def test_a_reader_goes_through_a_page(tmp_path: Path) -> None:
     assert "listening on" in second
     assert second.count("2 received, 0% packet loss") >= 2, "once on Enter, once again"
     assert "1 Pods" in second
+    assert "unknown command 'C0w1'\n  try:   help, or to type it where the block runs: ! C0w1 ip route\n" in done.stderr
     assert "no chapter 'nowhere'" in done.stderr
     assert done.stderr.count("ready after") == 2
 

@@ -182,6 +182,46 @@ def test_one_that_has_taken_the_name_is_not_swept(name: str) -> None:
     assert box.directory.path.exists()
 
 
+#: in mounts of its own: the machine's directories below $1, a directory of its own beside them, and a program in there
+CHROOT = """
+set -e
+mount --make-rprivate /
+[ "$2" = directory ] || mount -t tmpfs tmpfs "$1"
+for name in $(ls -A /); do
+    if [ -L "/$name" ]; then cp -P "/$name" "$1"; continue; fi
+    [ ! -d "/$name" ] || { mkdir "$1/$name" && mount --rbind "/$name" "$1/$name"; }
+done
+mkdir "$1/only-here"
+cd / && exec chroot "$1" "$3" -c "$4" "$5"
+"""
+IN_CHROOT = """
+import json, os, sys
+from knetsim.system.netns import Namespaces, entered
+from knetsim.system.sandbox import Sandbox
+
+def engine():
+    seen = [os.path.exists("/only-here")]
+    with entered(Namespaces.of_thread("here")):
+        seen.append(os.path.exists("/only-here"))
+    seen.append(os.path.exists("/only-here"))
+    print(json.dumps({"seen": seen, "directory": os.getcwd(), "interfaces": os.listdir("/sys/class/net")}))
+    return 7
+
+os.chdir("/only-here")
+sys.exit(Sandbox(sys.argv[1], "test", "0", engine).run())
+"""
+
+
+@pytest.mark.parametrize("kind", ["directory", "mount"])
+def test_a_chroot_is_the_root_of_all_that_is_in_the_sandbox(name: str, kind: str, tmp_path: Path) -> None:
+    """Threads that come home from elsewhere come home to it, whether or not it is a mount's own root directory."""
+    argv = ["unshare", "--mount", "sh", "-c", CHROOT, "sh", str(tmp_path), kind, sys.executable, IN_CHROOT, name]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 7, done.stderr
+    assert json.loads(done.stdout) == {"seen": [True] * 3, "directory": "/only-here", "interfaces": ["lo"]}
+    assert_nothing_left(name)
+
+
 def test_looking_whether_it_runs_keeps_nobody_from_looking(tmp_path: Path) -> None:
     crashed = StateDirectory(tmp_path)
     with ThreadPoolExecutor(8) as pool:

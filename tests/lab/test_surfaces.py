@@ -96,6 +96,16 @@ def test_each_is_seen_and_entered_by_all(lab: Lab) -> None:
         assert set(made(lab)) <= listed
 
 
+def test_what_kubectl_remembers_goes_with_the_simulation(lab: Lab) -> None:
+    """Of the API server as the host sees it, and as the simulation does; kubectl has one directory for it."""
+    if not has_kubectl(lab):
+        pytest.skip("kubectl needs Kubernetes' own control plane")
+    kubectl(lab, "get", "pods")
+    assert len(list((lab.directory.kubectl_cache / "discovery").iterdir())) == 1
+    lab.line("kubectl get pods")
+    assert len(list((lab.directory.kubectl_cache / "discovery").iterdir())) == 2
+
+
 @pytest.mark.parametrize("line", ["x 1", "foo 1", "link C0w1 C0w9 down"])
 def test_wrong_words_at_the_prompt_are_an_error_in_two_lines(lab: Lab, line: str) -> None:
     ended = knetsim("attach", "--name", lab.name, "--exec", line, check=False)

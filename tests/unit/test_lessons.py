@@ -186,8 +186,18 @@ def test_chapters_are_found(word: str) -> None:
     assert parse_lesson(DECK, "deck.md").find_chapter(word).title == "1 Workers"
 
 
+def test_where_some_chapters_have_numbers_the_others_need_none() -> None:
+    page = lesson("# T\n\n## The plan\n\n## 1 Services\n\n## 2 Names\n\n## The end\n")
+    assert [str(chapter) for chapter in page.chapters] == ["The plan", "1 Services", "2 Names", "The end"]
+    assert [page.find_chapter(word).title for word in ("1", "2", "end")] == ["1 Services", "2 Names", "The end"]
+    with pytest.raises(NotFound, match="no chapter '4'") as caught:
+        page.find_chapter("4")
+    assert caught.value.hint == "there are: The plan; 1 Services; 2 Names; The end"
+
+
 def test_chapters_without_numbers_are_counted() -> None:
     page = lesson("# T\n\n## Services in 3 steps\n\n## Names\n")
+    assert [str(chapter) for chapter in page.chapters] == ["1 Services in 3 steps", "2 Names"]
     assert page.find_chapter("2").title == "Names"
     for word in ("3", "", "x"):
         with pytest.raises(NotFound, match="no chapter"):

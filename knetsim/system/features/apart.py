@@ -16,6 +16,7 @@ from functools import partial
 
 from knetsim.errors import KnetsimError, NotReady
 from knetsim.system import linux
+from knetsim.system.furniture import own_mounts
 from knetsim.system.netns import KINDS
 
 #: by name: whether it works (None: it could not be tried), and what was found or why not
@@ -109,7 +110,7 @@ def _try_and_report(apart: Apart, body: Callable[[Apart], Findings], report: int
 def _mount_all() -> None:
     """/proc and /sys as the child's namespaces have them, and an empty directory."""
     flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-    linux.make_mounts_private()
+    own_mounts()
     linux.mount("proc", "/proc", "proc", flags)
     linux.mount("sysfs", "/sys", "sysfs", flags)
     linux.mount("tmpfs", _SCRATCH, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV)
