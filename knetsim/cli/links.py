@@ -64,7 +64,7 @@ def build_site_table(sites: Sequence[SiteState]) -> Table:
             ]
         )  # fmt: skip
     headers = ("SITE", "CLUSTER", "ROUTER ON", "KIND", "ROUTER", "LINKS UP", "LISTENERS OPEN", "CONNECTORS")
-    return Table(headers, rows, numbers=("CONNECTORS",))
+    return Table(headers, rows, wraps=("LISTENERS OPEN",), numbers=("CONNECTORS",))
 
 
 def _headline(site: SiteState) -> Line:

@@ -232,7 +232,7 @@ def _cluster_table(clusters: Sequence[ClusterState]) -> Table:
             ]
         )  # fmt: skip
     headers = ("CLUSTER", "CONTROL PLANE", "ETCD", "WORKERS", "PODS", "POD NETWORK", "LEASES", "DNS")
-    return Table(headers, rows, numbers=("LEASES",))
+    return Table(headers, rows, wraps=("POD NETWORK",), numbers=("LEASES",))
 
 
 def _control_plane_table(clusters: Iterable[ClusterState]) -> Table:
@@ -299,7 +299,8 @@ def _pod_table(clusters: Iterable[ClusterState], wide: bool) -> Table:
         ]  # fmt: skip
         rows.append([*row, pod["namespace"]] if wide else row)
     headers = ("POD", "WORKER", "IP", "PHASE", "READY", "RESTARTS", "AGE")
-    return Table((*headers, "NAMESPACE") if wide else headers, rows, numbers=("RESTARTS",))
+    # where the terminal is too narrow, a long name takes two lines, and no other row does
+    return Table((*headers, "NAMESPACE") if wide else headers, rows, wraps=("POD",), numbers=("RESTARTS",))
 
 
 def _agent_table(clusters: Iterable[ClusterState], wide: bool) -> Table:

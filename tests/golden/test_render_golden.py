@@ -43,10 +43,11 @@ def test_status(case: str, wide: bool, golden: Golden) -> None:
     golden(CASES / f"{case}{'.wide' if wide else ''}.txt", text)
 
 
-def test_status_on_a_terminal_of_80_columns(golden: Golden) -> None:
-    text = drawn(render.build_status(read_case("trouble")), width=80)
+@pytest.mark.parametrize("case", ["ready", "trouble"])
+def test_status_on_a_terminal_of_80_columns(case: str, golden: Golden) -> None:
+    text = drawn(render.build_status(read_case(case)), width=80)
     assert max(map(len, text.splitlines())) <= 80
-    golden(CASES / "trouble.80.txt", text)
+    golden(CASES / f"{case}.80.txt", text)
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["table", "wide"])
