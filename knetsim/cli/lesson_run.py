@@ -52,7 +52,7 @@ class Reader:
             # input() gets line editing, and asks again when a terminal is attached (docker attach)
             import readline  # noqa: F401
         if self._page.slides:
-            click.echo("have the slides beside it, which ./utils/slides makes: only their commands are shown here", err=True)
+            click.echo("have the slides beside it (./utils/slides): only their commands are shown", err=True)
         while True:
             with ExitStack() as exit_stack:
                 stage = exit_stack.enter_context(self._open_stage())
