@@ -82,6 +82,7 @@ def fake_bin(tmp_path: Path) -> Path:
 
 def write_program(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # never through a link: it may lead to a program of this machine
     path.write_text(text)
     path.chmod(0o755)
 
@@ -348,7 +349,7 @@ def bare_path(directory: Path, *left_out: str) -> str:
 def machine(checkout: Path, tmp_path: Path) -> Path:
     """A directory for PATH: Debian's programs, but no Node and no browser, and an apt-get that makes both."""
     directory = tmp_path / "machine"
-    bare_path(directory, "npm", "node", "nodejs", "dpkg-query", "apt-get", "systemctl", *BROWSERS)
+    bare_path(directory, "id", "npm", "node", "nodejs", "dpkg-query", "apt-get", "systemctl", *BROWSERS)
     write_program(directory / "dpkg-query", "#!/bin/sh\nsed 's/^/installed /' \"$HOME/packages\" 2>/dev/null\n")
     write_program(
         directory / "apt-get",
