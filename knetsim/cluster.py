@@ -215,8 +215,10 @@ class Cluster(ClusterAssembly):
             ]
             raise NotFound(f"no pod '{pod}' in {self.name}, namespace {namespace}", hint=names.did_you_mean(pod, known))
         if worker is not None and found["spec"].get("nodeName") != worker.node_name:
-            home = found["spec"].get("nodeName", "no worker yet")
-            raise NotFound(f"pod '{pod}' is not on {worker.name}", why=f"it is on {home}")
+            home = found["spec"].get("nodeName", "")
+            there = next((each.name for each in self.workers if each.node_name == home), "")
+            hint = f'py {there}.exec_container("{pod}", …)' if there else ""
+            raise NotFound(f"pod '{pod}' is not on {worker.name}", why=f"it is on {home or 'no worker yet'}", hint=hint)
         return found
 
     def require_pod_on(self, worker: Worker, namespace: str, pod: str) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from knetsim.errors import KnetsimError, UsageError
 from knetsim.names import nearest_word
+from knetsim.system.invocation import as_typed
 
 #: more words than anybody types
 _MANY = 1000
@@ -26,11 +27,14 @@ class _Form(NamedTuple):
     last: tuple[str, ...] = ()
 
 
+_WINDOWS = ("gterm", "x", "xterm")
+_OTHER_TERMINAL = f"in another terminal of this machine: {as_typed('exec HOST')}"
+
 _FORMS = {
     "gterm": _Form("gterm HOST…", 1, _MANY, slice(None)),
     "iperf": _Form("iperf [HOST HOST]", 2, 2, slice(None), may_be_bare=True),
     "iperfudp": _Form("iperfudp [BANDWIDTH HOST HOST]", 3, 3, slice(1, None), may_be_bare=True),
-    "link": _Form("link NODE NODE up|down", 3, 3, slice(0, 2), last=("up", "down")),
+    "link": _Form("link NODE NODE up|down, or: link status", 3, 3, slice(0, 2), last=("up", "down")),
     "noecho": _Form("noecho HOST COMMAND", 2, _MANY, slice(0, 1)),
     "switch": _Form("switch SWITCH start|stop", 2, 2, slice(0, 1), last=("start", "stop")),
     "x": _Form("x HOST [COMMAND]", 1, _MANY, slice(0, 1)),
@@ -39,14 +43,19 @@ _FORMS = {
 
 
 def find_mistake(
-    command: str, words: Sequence[str], nodes: Collection[str], switches: Collection[str]
+    command: str, words: Sequence[str], nodes: Collection[str], switches: Collection[str], has_display: bool
 ) -> KnetsimError | None:
-    """What is wrong with the words of one of Mininet's commands; None for others, which know it themselves."""
+    """What is wrong with the words of one of Mininet's commands; None for others, which know it themselves.
+
+    `link status` is no command of Mininet's. `has_display`: whether windows can be opened.
+    """
     if command == "dpctl":
         switch = next(iter(switches), "C0s0")
-        return KnetsimError("dpctl is Open vSwitch's; the switches are Linux bridges", hint=f"{switch} bridge fdb show")
+        return KnetsimError(
+            "dpctl is Open vSwitch's; the switches are Linux bridges: no OpenFlow", hint=f"{switch} bridge fdb show"
+        )
     form = _FORMS.get(command)
-    if form is None or (form.may_be_bare and not words):
+    if form is None or (command == "link" and words[:1] == ["status"]) or (form.may_be_bare and not words):
         return None
     if not form.least <= len(words) <= form.most:
         return UsageError(f"{command} wants other words", hint=form.usage)
@@ -59,4 +68,8 @@ def find_mistake(
         )
     if form.last and words[-1] not in form.last:
         return UsageError(f"{command}: '{words[-1]}' is neither {' nor '.join(form.last)}", hint=form.usage)
+    if command in _WINDOWS and not has_display:
+        return KnetsimError(
+            f"{command}: there is no display to open a window on", why="DISPLAY is not set", hint=_OTHER_TERMINAL
+        )
     return None

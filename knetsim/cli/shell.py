@@ -8,7 +8,7 @@ given to a host never eats the lines that follow it on a pipe; node names are ta
 
 from __future__ import annotations
 
-import fcntl
+import inspect
 import io
 import os
 import re
@@ -26,22 +26,25 @@ from mininet.cli import CLI
 from mininet.log import lg
 from mininet.util import quietRun
 
-from knetsim.cli.execute import build_environment
+from knetsim.cli.completion import complete_python
 from knetsim.cli.mininet_words import find_mistake
-from knetsim.cli.render import print_error, render_status
+from knetsim.cli.mistakes import explain_line, is_python, nearest_name
+from knetsim.cli.node_shell import LOOK_MILLISECONDS, count_waiting, read_code
+from knetsim.cli.pod_pings import ping_pods
+from knetsim.cli.prompt_help import build_help, explain_call
+from knetsim.cli.prompt_kubectl import Kubectl
+from knetsim.cli.render import print_error
+from knetsim.cli.surroundings import build_greeting, read_known, read_names
+from knetsim.cli.throughput import SECONDS, measure
 from knetsim.cli.typist import LineRecord
+from knetsim.cli.views import STATUS_WORDS, show_links, show_status
 from knetsim.cluster_skupper import create_conf
-from knetsim.control_planes import require_kubernetes
 from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, UsageError
-from knetsim.names import control_plane_host, nearest_word
+from knetsim.names import did_you_mean
 from knetsim.simulation import Simulation
-from knetsim.system.run import run, run_attached
+from knetsim.system.run import Interrupted
 
 _HISTORY = "~/.knetsim_history"
-#: a command that is typed may run as long as it likes
-_COMMAND_SECONDS = 24 * 3600.0
-#: between looks whether a node's shell still runs
-_LOOK_MILLISECONDS = 500
 _NOT_YET = {
     "trace": "following a packet comes with a later version; until then: C0w1 tcpdump -ni any",
 }
@@ -49,9 +52,6 @@ _NOT_YET = {
 
 class Shell(CLI):  # type: ignore[misc]
     """The prompt of one simulation. `run_prompt` is for people, `run_lines` for `--exec`."""
-
-    doc_header = "Commands (type help COMMAND):"
-    undoc_header = "Mininet's other commands:"
 
     def __init__(self, simulation: Simulation, stdin: Any = None) -> None:
         self.simulation = simulation
@@ -67,6 +67,7 @@ class Shell(CLI):  # type: ignore[misc]
         self.inPoller.register(self.stdin, POLLIN)
         self._capturing = threading.Lock()
         self.record = LineRecord()
+        self._kubectl = Kubectl(simulation)
 
     def run_prompt(self) -> int:
         """Read and run lines until `exit` or the end of input; 0, or, for input from a pipe, the first failure's
@@ -75,7 +76,7 @@ class Shell(CLI):  # type: ignore[misc]
             self.prompt = ""
             return self.run_lines(self.stdin)
         history = self._init_readline()
-        click.echo(self._greeting())
+        click.echo(build_greeting(self.simulation))
         try:
             self.run()
         finally:
@@ -108,16 +109,8 @@ class Shell(CLI):  # type: ignore[misc]
                 lg.handlers[0].stream = stream
             return self.code, captured.getvalue()
 
-    def _greeting(self) -> str:
-        worker = self.simulation.clusters[0].workers[0]
-        pods = worker.containers
-        pod = pods[0] if pods else "c1"
-        usual = self.simulation.name == self.simulation.scenario.name
-        name = "" if usual else f"--name {self.simulation.name} "
-        return (
-            f'Try:  {worker.name} ip addr  |  py {worker.name}.exec_container("{pod}", "ip addr")  |  status  |  help\n'
-            f"From another terminal:  ./utils/exec {name}{worker.cluster_id} {worker.short_name} {pod}"
-        )
+    def _commands(self) -> list[str]:
+        return [name.removeprefix("do_") for name in self.get_names() if name.startswith("do_") and name != "do_EOF"]
 
     def _init_readline(self) -> Any:
         """Completion and history, where Python has readline; the module."""
@@ -168,11 +161,14 @@ class Shell(CLI):  # type: ignore[misc]
         names = self.getLocals()
         try:
             result = eval(compile(line.strip(), "<prompt>", mode), names)
+        except Interrupted as error:
+            click.echo(error.output, nl=False)
+            raise
         except KnetsimError as error:
             self._show(error)
         except Exception as error:  # noqa: BLE001 whatever the user's own expression raises is theirs to read
             click.echo(f"{type(error).__name__}: {error}", err=True)
-            if hint := _nearest_name(error, names):
+            if hint := nearest_name(error, names):
                 click.echo(f"  try:   {hint}", err=True)
             self.code = EXIT_FAILED
         else:
@@ -182,50 +178,75 @@ class Shell(CLI):  # type: ignore[misc]
                 click.echo(repr(result))
 
     def do_status(self, line: str) -> None:
-        """status: clusters, etcd members, workers, pods, daemons. `status -o json` for programs."""
-        render_status(self.simulation.status(), "json" if "json" in line.split() else "table")
+        """status: clusters, etcd members, workers, pods, daemons: health and addresses.
+        status services: every Service, its backends, and how many connections each got
+        status policies: every NetworkPolicy, and what it let through and held back
+        -o wide shows more, -o json is for programs; --orphans: only what nothing owns"""
+        show_status(self.simulation, line.split())
+
+    def complete_status(self, text: str, *_: Any) -> list[str]:
+        """Its parts."""
+        return [word for word in STATUS_WORDS if word.startswith(text)]
+
+    def do_link(self, line: str) -> None:
+        """link NODE NODE up|down: cut the link between two, or mend it
+        link status: the Skupper sites, how they are linked, and which of them serves what to whom"""
+        words = line.split()
+        if words[:1] == ["status"]:
+            show_links(self.simulation, words[1:])
+        else:
+            super().do_link(line)
+
+    def do_iperf(self, line: str) -> None:
+        """iperf [HOST HOST]: how much goes from one host to the other by TCP in five seconds; by iperf3"""
+        self._measure(line.split())
+
+    def do_iperfudp(self, line: str) -> None:
+        """iperfudp [BANDWIDTH HOST HOST]: the same by UDP, at a rate such as 10M"""
+        words = line.split()
+        self._measure(words[1:], words[0] if words else "10M")
+
+    def _measure(self, words: list[str], rate: str = "") -> None:
+        client, server = (self.mn[name] for name in words or read_names(self.simulation)[:2])
+        for node in (client, server):
+            if node not in self.mn.hosts:
+                raise UsageError(f"{node.name} is a switch; iperf is between hosts", hint="nodes")
+        click.echo(f"measuring from {client.name} to {server.name} for {SECONDS} s")
+        click.echo(measure(client, server, rate))
+
+    def do_help(self, line: str) -> None:
+        """help: what can be typed here; help WORD: more about one"""
+        word = line.strip()
+        method = getattr(self, f"do_{word}", None) if word.isidentifier() else None
+        text = inspect.getdoc(method) or f"{word}: one of Mininet's commands" if method else explain_call(word)
+        if word in self.mn:
+            text = f"{word} CMD: run a command there, as in: {word} ip addr"
+        if word and not text:
+            raise UsageError(f"no help about '{word}'", hint=did_you_mean(word, self._commands()))
+        click.echo(text or build_help(read_names(self.simulation)))
+
+    def complete_help(self, *args: Any) -> list[str]:
+        """Commands and hosts."""
+        return self.completenames(*args)
 
     def do_kubectl(self, line: str) -> None:
         """kubectl [-c CLUSTER] ARGS: the real kubectl, on the control plane's host; workers may be called C0w1 too.
         Not in the host's own shell, as its commands are: what kubectl does with a terminal, it does with yours."""
-        words = line.split(maxsplit=2)
-        name, rest = (words[1], "".join(words[2:])) if words[:1] == ["-c"] and len(words) > 1 else ("", line)
-        cluster = self.simulation.get(name) if name else self.simulation.clusters[0]
-        require_kubernetes(cluster.plane, cluster.name, "kubectl")
-        nodes = {worker.name: worker.node_name for one in self.simulation.clusters for worker in one.workers}
-        rest = re.sub(r"\S+", lambda match: nodes.get(match.group(), match.group()), rest)
-        argv = ["bash", "-c", f"kubectl {rest}"]  # pipes and quotes are the shell's
-        host = self.mn[control_plane_host(cluster.name)]
-        env, cwd = build_environment(host.name, host.environment), os.getcwd()
-        if self._capturing.locked():  # for another terminal
-            done = run(argv, place=host.place, env=env, cwd=cwd, check=False, merge=True, timeout=_COMMAND_SECONDS)
-            click.echo(done.output, nl=False)
-            self.code = done.code
-        else:
+        if not (captured := self._capturing.locked()):  # for another terminal
             sys.stdout.flush()
-            self.code = run_attached(argv, place=host.place, env=env, cwd=cwd, has_input=self.isatty())
+        self.code = self._kubectl.run(line, not captured, self.isatty())
+
+    def complete_kubectl(self, text: str, line: str, begidx: int, endidx: int) -> list[str]:
+        """What kubectl itself offers."""
+        return self._kubectl.complete(line[:endidx].lstrip().removeprefix("kubectl").lstrip(), text)
 
     def do_pingall(self, line: str) -> None:
         """pingall: ping between all hosts, and between all pods of each cluster."""
         lost = self.mn.pingAll(line or None)
         for cluster in self.simulation.clusters:
-            lost += self._ping_pods(cluster)
+            lost += ping_pods(cluster)
         if lost:
             self.code = EXIT_FAILED
-
-    def _ping_pods(self, cluster: Any) -> float:
-        pods = cluster.pod_addresses()
-        if len(pods) < 2:
-            return 0.0
-        click.echo(f"*** Ping: pods of {cluster.name}")
-        sent = received = 0
-        for name, answered in cluster.ping_pods(pods):
-            click.echo(f"{name} -> {' '.join(target if ok else 'X' for target, ok in answered)}")
-            sent += len(answered)
-            received += sum(ok for _, ok in answered)
-        loss = 100.0 * (sent - received) / sent
-        click.echo(f"*** Results: {loss:.0f}% dropped ({received}/{sent} received)")
-        return loss
 
     def default(self, line: str) -> Any:
         """HOST COMMAND: run a command on a host, in its own shell; names of hosts become their addresses."""
@@ -234,11 +255,8 @@ class Shell(CLI):  # type: ignore[misc]
         first, args, line = self.parseline(line)
         if first in _NOT_YET:
             self._show(KnetsimError(f"`{first}` is not here yet", why=_NOT_YET[first]))
-        elif first not in self.mn:
-            commands = [name[3:] for name in self.get_names() if name.startswith("do_")]
-            word = line.split()[0] if line.split() else line
-            near = nearest_word(word, [*commands, *self.mn])
-            self._show(UsageError(f"unknown command '{word}'", hint=f"did you mean '{near}'?" if near else "help"))
+        elif first not in self.mn or is_python(line):
+            raise explain_line(line, read_known(self.simulation, self._commands(), self.getLocals()))
         elif not args:
             self._show(UsageError(f"what shall {first} do?", hint=f"{first} ip addr"))
         else:
@@ -250,7 +268,7 @@ class Shell(CLI):  # type: ignore[misc]
         termios.tcflush(node.slave, termios.TCIFLUSH)  # what the command before was given and did not read
         node.sendCmd(re.sub(r"\S+", lambda match: self._address_of(match.group()), command))
         self.waitForNode(node)
-        self.code = _read_code(node)
+        self.code = read_code(node)
 
     def _address_of(self, word: str) -> str:
         """The address of a host, when the word names one; the word itself otherwise."""
@@ -265,17 +283,17 @@ class Shell(CLI):  # type: ignore[misc]
         Lines that wait at the terminal before, as pasted ones do, are the prompt's, unless more is typed.
         """
         terminal = self.stdin.fileno() if self.isatty() else -1
-        pasted = _count_waiting(terminal)
+        pasted = count_waiting(terminal)
         poller = poll()
         poller.register(node.stdout, POLLIN)
         typing = False
         while node.waiting:
             try:
-                if terminal >= 0 and not typing and not (pasted and _count_waiting(terminal) <= pasted):
+                if terminal >= 0 and not typing and not (pasted and count_waiting(terminal) <= pasted):
                     typing = True
                     quietRun("stty -icanon min 1")  # keys go to the command one by one, as Mininet has it
                     poller.register(terminal, POLLIN)
-                ready = [fd for fd, _ in poller.poll(_LOOK_MILLISECONDS)]
+                ready = [fd for fd, _ in poller.poll(LOOK_MILLISECONDS)]
                 if terminal in ready:  # not by `stdin.read`, which reads ahead, past what is for the command
                     node.write(os.read(terminal, 1024).decode(errors="replace"))
                 if node.stdout.fileno() in ready:
@@ -301,7 +319,9 @@ class Shell(CLI):  # type: ignore[misc]
         switches = [switch.name for switch in self.mn.switches]
         with self.record.noting(self):
             try:
-                if mistake := find_mistake(command or "", (rest or "").split(), self.mn, switches):
+                if mistake := find_mistake(
+                    command or "", (rest or "").split(), self.mn, switches, "DISPLAY" in os.environ
+                ):
                     raise mistake
                 return super().onecmd(line)
             except KnetsimError as error:
@@ -317,21 +337,14 @@ class Shell(CLI):  # type: ignore[misc]
         return [*super().completenames(text, *ignored), *hosts]
 
     def completedefault(self, text: str, line: str, begidx: int, endidx: int) -> list[str]:
-        """Inside `py`: names and attributes; after a host: hosts."""
-        if line.startswith(("py ", "px ")):
-            return self._complete_python(text)
+        """After a host, and after Mininet's commands, which take hosts: hosts."""
         return [name for name in self.mn if name.startswith(text)]
 
-    complete_py = completedefault
-    complete_px = completedefault
+    def complete_py(self, text: str, *_: Any) -> list[str]:
+        """Names, and what a name has: attributes and calls."""
+        return complete_python(text, self.getLocals())
 
-    def _complete_python(self, text: str) -> list[str]:
-        names = self.getLocals()
-        owner, dot, start = text.rpartition(".")
-        if not dot:
-            return [name for name in names if name.startswith(text) and not name.startswith("_")]
-        target = names.get(owner)
-        return [f"{owner}.{name}" for name in dir(target) if name.startswith(start) and not name.startswith("_")]
+    complete_px = complete_py
 
     def do_source(self, line: str) -> None:
         """source FILE: run the lines of a file; stops at the first that fails."""
@@ -344,44 +357,6 @@ class Shell(CLI):  # type: ignore[misc]
                 self.run_lines(file.read().splitlines())
         except OSError as error:
             self._show(KnetsimError(f"cannot read {words[0]}", why=error.strerror or ""))
-
-
-def _count_waiting(terminal: int) -> int:
-    """How many characters were typed that nobody has read; 0 where there is no terminal."""
-    if terminal < 0:
-        return 0
-    return int.from_bytes(fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)), sys.byteorder)
-
-
-def _read_code(node: Any) -> int:
-    """The exit code of the command that has just ended in the node's shell.
-
-    Lines that were typed while it ran, and that it did not read, its shell has taken for commands: what they print is
-    dropped here.
-    """
-    termios.tcflush(node.slave, termios.TCIFLUSH)
-    node.write("echo code-of-knetsim=$?\n")
-    poller = poll()
-    poller.register(node.stdout, POLLIN)
-    output = ""
-    while not (said := re.search(r"code-of-knetsim=(\d+)\s*\x7f", output)):
-        if poller.poll(_LOOK_MILLISECONDS):
-            output += node.read()
-        elif node.shell.poll() is not None:
-            return EXIT_OK
-    return int(said[1])
-
-
-def _nearest_name(error: Exception, names: dict[str, Any]) -> str:
-    """What a mistyped name or attribute may have meant."""
-    if isinstance(error, NameError):
-        known = list(names)
-    elif isinstance(error, AttributeError):
-        known = dir(error.obj)
-    else:
-        return ""
-    near = nearest_word(error.name or "", [name for name in known if not name.startswith("_")])
-    return f"did you mean '{near}'?" if near else ""
 
 
 def _write_history(readline: Any) -> None:

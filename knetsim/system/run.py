@@ -18,6 +18,8 @@ from knetsim.errors import CommandError, KnetsimError, MissingTool, NotReady
 from knetsim.system.netns import Namespaces, entered
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
+#: seconds that a program has for its last words after Ctrl-C
+_FAREWELL = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,14 @@ class Result:
     code: int
     output: str
     error: str
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C came while a program ran; `output` is what it had printed by then."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        self.output = output
 
 
 def run(
@@ -43,7 +53,7 @@ def run(
     """Run `argv` in `place` and wait. `env` replaces the environment; `merge` sends standard error into the output.
 
     CommandError when it fails and `check` is set, MissingTool when there is no such program, NotReady after `timeout`
-    seconds (the program is ended).
+    seconds (the program is ended). Ctrl-C is the program's too, and goes on here as Interrupted.
     """
     where = place.name if place else ""
     try:
@@ -77,18 +87,58 @@ def _wait_result(child: subprocess.Popen[str], where: str, text: str | None, tim
         child.communicate()
         command = shlex.join(str(word) for word in child.args)  # type: ignore[union-attr]
         raise NotReady(f"`{command}` did not end in {timeout:g} s", where, hint="is it waiting?") from error
+    except KeyboardInterrupt as error:
+        raise Interrupted(_interrupt(child)) from error
     except BaseException:
         _end_session(child)
         raise
     return Result(child.returncode, output or "", errors or "")
 
 
+def _interrupt(child: subprocess.Popen[str]) -> str:
+    """Let the child end as by Ctrl-C at a terminal, so that `ping` says how many answered; all that it has printed."""
+    try:
+        _signal_session(child, signal.SIGINT)
+        return child.communicate(timeout=_FAREWELL)[0] or ""
+    except subprocess.TimeoutExpired:
+        _end_session(child)
+        return child.communicate()[0] or ""
+    except BaseException:
+        _end_session(child)
+        raise
+
+
 def _end_session(child: subprocess.Popen[str]) -> None:
     """Kill the child and what it started: its whole process group, since a grandchild may hold the pipes open."""
+    _signal_session(child, signal.SIGKILL)
+
+
+def _signal_session(child: subprocess.Popen[str], number: signal.Signals) -> None:
     try:
-        os.killpg(child.pid, signal.SIGKILL)
+        os.killpg(child.pid, number)
     except ProcessLookupError:
         pass  # it ended by itself meanwhile
+
+
+@contextmanager
+def running_beside(argv: Sequence[str], *, place: Namespaces) -> Iterator[None]:
+    """`argv` runs in `place`, without input and unheard, while the block does, and is ended with it.
+
+    MissingTool when there is no such program there.
+    """
+    silent = subprocess.DEVNULL
+    try:
+        with entered(place):
+            child = subprocess.Popen(
+                argv, stdin=silent, stdout=silent, stderr=silent, text=True, start_new_session=True
+            )
+    except OSError as error:
+        raise start_error(error, argv, place.name) from error
+    try:
+        yield
+    finally:
+        _end_session(child)
+        child.wait()
 
 
 def start_error(error: OSError, argv: Sequence[str], where: str) -> KnetsimError:
