@@ -39,6 +39,7 @@ from knetsim.scenario import ClusterSpec, Scenario
 from knetsim.status import ControlPlaneProblem, DaemonState
 from knetsim.system.cgroup import Cgroups
 from knetsim.system.daemon import Daemon, Supervisor
+from knetsim.system.invocation import as_typed
 from knetsim.system.programs import require_program
 from knetsim.system.wait import wait_until
 
@@ -121,7 +122,7 @@ class ClusterAssembly:
 
     def _up(self, part: T | None) -> T:
         if part is None:
-            raise NotReady(f"{self.name} is still starting", hint="see how far it is: knetsim status")
+            raise NotReady(f"{self.name} is still starting", hint=f"see how far it is: {as_typed('status')}")
         return part
 
     # --- hosts --------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from knetsim.lessons.lesson import Lesson, read_lesson
 from knetsim.lessons.player import Player
 from knetsim.lessons.report import build_report
 from knetsim.names import HOST_STATE
+from knetsim.system.invocation import as_typed
 
 FOLDER = Path(__file__).parent
 COLUMNS, ROWS, REPORT_WIDTH = 104, 27, 120
@@ -124,7 +125,7 @@ def record(page: Path) -> Cast:
     cast, lesson = Cast(), read_lesson(page)
     require_narrow(lesson)
     if (Path(HOST_STATE) / NAME).exists():
-        raise KnetsimError(f"a simulation {NAME} runs already", hint=f"knetsim down --name {NAME}")
+        raise KnetsimError(f"a simulation {NAME} runs already", hint=as_typed(f"down --name {NAME}"))
     with open_stage(COLUMNS, NAME) as stage:
         listener = Listener()
         player = Player(lesson, stage, listener.hear)

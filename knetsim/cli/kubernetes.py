@@ -16,6 +16,7 @@ from knetsim.names import NAME_VARIABLE
 from knetsim.scenario.manifests import ClusterNodes, collect_manifests
 from knetsim.scenario.spec import ManifestRef
 from knetsim.system import rpc, state
+from knetsim.system.invocation import as_typed
 from knetsim.system.kubeconfig_merge import merge_contexts
 from knetsim.system.ledger import Ledger
 from knetsim.system.programs import find_program
@@ -37,7 +38,7 @@ def kubectl(name: str | None, cluster: str | None, words: tuple[str, ...]) -> No
         raise MissingTool("kubectl is not installed", hint="run ./utils/setup, or install it and try again")
     if not simulation.kubeconfig.exists():
         rpc.call(simulation.control_socket, "kubeconfig", cluster=cluster or "0")  # says why there is none
-        raise KnetsimError(f"{simulation.name} is still starting", hint="see how far it is: knetsim status")
+        raise KnetsimError(f"{simulation.name} is still starting", hint=f"see how far it is: {as_typed('status')}")
     context = ["--context", f"knetsim-{_full_name(simulation, cluster)}"] if cluster else []
     ours = {"KUBECONFIG": str(simulation.kubeconfig), "KUBECACHEDIR": str(simulation.kubectl_cache)}
     os.execve(program, ["kubectl", *context, *words], {**os.environ, **ours})

@@ -10,8 +10,10 @@ import click
 from knetsim.cli.kubernetes import name_option
 from knetsim.cli.terminal import Cell, Line, Output, Row, Table, print_json, print_parts
 from knetsim.status import SiteConnectorState, SiteLinkState, SiteListenerState, SiteState
+from knetsim.system.invocation import as_typed
 
-_NONE = "no cluster has a Skupper site; make one: knetsim apply -f site.yaml, or multicluster: in the scenario"
+_MAKE_ONE = f"make one: {as_typed('apply -f site.yaml')}, or multicluster: in the scenario"
+_NONE = f"no cluster has a Skupper site; {_MAKE_ONE}"
 
 
 @click.group(short_help="Skupper: sites, links, who serves what.")

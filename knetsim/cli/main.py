@@ -23,6 +23,7 @@ from knetsim.cli.scenarios import find_scenario
 from knetsim.cli.terminal import Output, ensure_standard_files
 from knetsim.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, KnetsimError, UsageError
 from knetsim.names import ADDRESS_VARIABLE, NAME_VARIABLE, did_you_mean
+from knetsim.system.invocation import as_typed
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -151,7 +152,7 @@ def status(name: str | None, output: Output, orphans: bool, part: str | None) ->
     directory = state.find(name)
     if part is not None:
         if orphans:
-            raise UsageError("--orphans is of no part", hint="knetsim status --orphans")
+            raise UsageError("--orphans is of no part", hint=as_typed("status --orphans"))
         render = render_services if part == "services" else render_policies
         render(rpc.call(directory.control_socket, part, timeout=600)[0], output)
         return
@@ -193,7 +194,9 @@ def exec_command(
     elif command:
         target = command.pop(0)
     else:
-        raise UsageError("exec needs a target", hint="knetsim exec C0w1, or: knetsim exec C0/c1 -- ip addr")
+        raise UsageError(
+            "exec needs a target", hint=f"{as_typed('exec C0w1')}, or: {as_typed('exec C0/c1 -- ip addr')}"
+        )
     if command and command[0] == "--":
         command.pop(0)
     return execute(name, target, container, command)
@@ -202,7 +205,7 @@ def exec_command(
 def _target_of_parts(cluster: str, worker: str | None, pod: str | None) -> str:
     """`0 w1 c1` as the first knetsim's `utils/exec` takes them."""
     if not worker:
-        raise UsageError("--cluster needs --worker", hint="./utils/exec 0 w1, or: ./utils/exec 0 w1 c1")
+        raise UsageError("--cluster needs --worker", hint="sudo ./utils/exec 0 w1, or: sudo ./utils/exec 0 w1 c1")
     host = f"{f'C{cluster}' if cluster.isdigit() else cluster}{worker}"
     return f"{host}/{pod}" if pod else host
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import NamedTuple
 
 from knetsim.cluster import Cluster
@@ -35,7 +36,7 @@ _COMMANDS = (
     ("link", "status", "Skupper's sites, links and services"),
     ("iperf", "[A B]", "TCP throughput between two hosts; iperfudp: UDP"),
     ("nodes", "", "hosts and switches; net: how they are joined"),
-    ("sh", "CMD", "a command on this machine, outside all hosts"),
+    ("sh", "CMD", "a command in the simulation, outside its hosts"),
     ("source", "FILE", "run the lines of a file; time LINE: how long one takes"),
     ("exit", "", "end the simulation; nothing of it stays"),
 )
@@ -50,6 +51,8 @@ _CALLS = (
     ("cluster", "start_skupper", "", "start the Skupper router"),
     ("", "create_conf", "CLUSTER, [REMOTES], [SERVICES]", "what it links and serves"),
 )
+#: the names of the calls
+CALLS = tuple(name for _, name, *_ in _CALLS)
 _OWNERS = {"worker": Worker, "cluster": Cluster}
 
 
@@ -71,6 +74,13 @@ def explain_call(word: str) -> str:
     call = create_conf if word == create_conf.__name__ else getattr(owners[0], word) if owners else None
     if call is None or word.startswith("_"):
         return ""
-    arguments = [one for one in inspect.signature(call).parameters if one != "self"]
+    arguments = [_show(one) for one in inspect.signature(call).parameters.values() if one.name != "self"]
     owner = {Worker: "WORKER.", Cluster: "CLUSTER."}[owners[0]] if owners else ""
     return f"py {owner}{word}({', '.join(arguments)})\n{inspect.getdoc(call) or ''}"
+
+
+def _show(parameter: inspect.Parameter) -> str:
+    """`name`, or `namespace="default"` where it may be left out."""
+    if parameter.default is parameter.empty:
+        return parameter.name
+    return f"{parameter.name}={json.dumps(parameter.default)}" if parameter.default else f"{parameter.name}=…"

@@ -38,6 +38,7 @@ from knetsim.status import (
     SwitchState,
     WorkerState,
 )
+from knetsim.system.invocation import start_as_typed
 
 __all__ = [
     "Progress",
@@ -366,7 +367,7 @@ def render_simulations(simulations: Sequence[Summary], output: Output = "table",
     elif simulations:
         print_parts([build_list(simulations)], file)
     else:
-        print_parts([Line(["no simulation is running; start one: sudo ./utils/run"])], file)
+        print_parts([Line([f"no simulation is running; start one: {start_as_typed()}"])], file)
 
 
 def build_list(simulations: Sequence[Summary]) -> Table:

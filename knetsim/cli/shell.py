@@ -31,7 +31,7 @@ from knetsim.cli.mininet_words import find_mistake
 from knetsim.cli.mistakes import explain_line, is_python, nearest_name
 from knetsim.cli.node_shell import LOOK_MILLISECONDS, count_waiting, read_code
 from knetsim.cli.pod_pings import ping_pods
-from knetsim.cli.prompt_help import build_help, explain_call
+from knetsim.cli.prompt_help import CALLS, build_help, explain_call
 from knetsim.cli.prompt_kubectl import Kubectl
 from knetsim.cli.render import print_error
 from knetsim.cli.surroundings import build_greeting, read_known, read_names
@@ -40,7 +40,7 @@ from knetsim.cli.typist import LineRecord
 from knetsim.cli.views import STATUS_WORDS, show_links, show_status
 from knetsim.cluster_skupper import create_conf
 from knetsim.errors import EXIT_FAILED, EXIT_OK, KnetsimError, UsageError
-from knetsim.names import did_you_mean
+from knetsim.names import nearest_word
 from knetsim.simulation import Simulation
 from knetsim.system.run import Interrupted
 
@@ -222,7 +222,8 @@ class Shell(CLI):  # type: ignore[misc]
         if word in self.mn:
             text = f"{word} CMD: run a command there, as in: {word} ip addr"
         if word and not text:
-            raise UsageError(f"no help about '{word}'", hint=did_you_mean(word, self._commands()))
+            near = nearest_word(word, [*self._commands(), *CALLS])
+            raise UsageError(f"no help about '{word}'", hint=f"did you mean '{near}'?" if near else "help")
         click.echo(text or build_help(read_names(self.simulation)))
 
     def complete_help(self, *args: Any) -> list[str]:

@@ -17,6 +17,7 @@ from knetsim.control_choice import open_api_ports
 from knetsim.names import DNS_LABEL, INSIDE_STATE
 from knetsim.scenario import Scenario
 from knetsim.system import features, sandbox, signals
+from knetsim.system.invocation import as_typed
 from knetsim.system.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _simulate(options: Options, scenario: Scenario, name: str, ready: Callable[[
         )
         simulation.start()
     if options.detach:
-        print(f"{name} is ready; end it with: knetsim down --name {name}", flush=True)
+        print(f"{name} is ready; end it with: {as_typed(f'down --name {name}')}", flush=True)
         _write_to_log()
         _answer_lines(simulation)
         ready()

@@ -10,6 +10,7 @@ from knetsim.errors import KnetsimError, Problem
 from knetsim.lessons.block import PROMPT, SHELL, Block
 from knetsim.lessons.lesson import DEFAULT_SCENARIO, NO_SCENARIO, Lesson
 from knetsim.scenario import Scenario
+from knetsim.system.invocation import as_typed, start_as_typed
 
 ScenarioReader = Callable[[str], Scenario]
 #: options of `knetsim up` whose value is the next word
@@ -83,7 +84,7 @@ def find_scenario(line: str) -> str:
     calls = [number for number, word in enumerate(words) if word == "up" or word.endswith("utils/run")]
     if not calls:
         raise KnetsimError(
-            "it is no start of a simulation", hint="sudo ./utils/run [SCENARIO], or: knetsim up [SCENARIO]"
+            "it is no start of a simulation", hint=f"{start_as_typed()} [SCENARIO], or: {as_typed('up [SCENARIO]')}"
         )
     return find_scenario_word(words[calls[0] + 1 :]) or DEFAULT_SCENARIO
 

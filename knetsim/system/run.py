@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from knetsim.errors import CommandError, KnetsimError, MissingTool, NotReady
+from knetsim.system.invocation import as_typed
 from knetsim.system.netns import Namespaces, entered
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
@@ -146,7 +147,7 @@ def start_error(error: OSError, argv: Sequence[str], where: str) -> KnetsimError
     if not isinstance(error, FileNotFoundError) or error.filename != argv[0]:
         return KnetsimError(f"cannot run `{argv[0]}`", where, f"{error.strerror}: {error.filename}")
     return MissingTool(
-        f"no program `{argv[0]}`", where, "it is not on this machine", "run ./utils/setup, or: knetsim doctor"
+        f"no program `{argv[0]}`", where, "it is not on this machine", f"run ./utils/setup, or: {as_typed('doctor')}"
     )
 
 

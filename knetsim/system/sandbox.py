@@ -39,6 +39,7 @@ from knetsim.errors import (
 from knetsim.names import HOST_STATE, IMAGE_LAYERS, INSIDE_STATE
 from knetsim.system import linux, state
 from knetsim.system.furniture import make_private_run, mount_memory_disk, mount_sys, own_mounts
+from knetsim.system.invocation import start_as_typed
 from knetsim.system.layers import mount_layers
 from knetsim.system.signals import Terminated
 from knetsim.system.state import Identity, StateDirectory
@@ -373,5 +374,5 @@ def _no_namespaces(error: OSError) -> MissingTool:
     return MissingTool(
         "cannot make the simulation's namespaces",
         why=str(error),
-        hint="run as root: sudo; in a container: --privileged",
+        hint=f"as root: {start_as_typed()}; in a container: docker run --privileged",
     )

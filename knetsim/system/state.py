@@ -18,6 +18,7 @@ from pathlib import Path
 
 from knetsim.errors import AlreadyExists, NotFound, UsageError
 from knetsim.names import DNS_LABEL, HOST_STATE, INSIDE_STATE, did_you_mean
+from knetsim.system.invocation import as_typed, start_as_typed
 from knetsim.system.ledger import Ledger
 
 IDENTITY_FILE = "simulation.json"
@@ -187,7 +188,7 @@ def claim(identity: Identity, root: Path = Path(HOST_STATE)) -> StateDirectory:
                 raise AlreadyExists(
                     f"a simulation named '{name}' is running",
                     str(state.path),
-                    hint=f"end it: knetsim down --name {name}; or start another beside it: --name NAME",
+                    hint=f"end it: {as_typed(f'down --name {name}')}; or start another beside it: --name NAME",
                 )
             state.ledger.sweep()
         _sweep_stale(root)
@@ -240,11 +241,13 @@ def find(name: str | None, root: Path = Path(HOST_STATE)) -> StateDirectory:
     running = {state.name: state for state in simulations(root) if state.is_running()}
     if name is not None:
         if name not in running:
-            hint = did_you_mean(name, running) or "start it: knetsim up --name " + name
+            hint = did_you_mean(name, running) or f"start it: {as_typed(f'up --name {name}')}"
             raise NotFound(f"no simulation named '{name}' is running", hint=hint)
         return running[name]
     if not running:
-        raise NotFound("no simulation is running", hint="start one: sudo ./utils/run (or: knetsim up --detach)")
+        raise NotFound(
+            "no simulation is running", hint=f"start one: {start_as_typed()} (or: {as_typed('up --detach')})"
+        )
     if len(running) > 1:
         raise UsageError(f"{len(running)} simulations are running: {', '.join(running)}", hint="say which: --name NAME")
     return next(iter(running.values()))

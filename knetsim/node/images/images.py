@@ -12,6 +12,7 @@ from knetsim.errors import InputError, Problem, ScenarioError
 from knetsim.node.images.image import ERR_PULL, INVALID_NAME, Image, ImageError
 from knetsim.node.images.reference import DEFAULT_TAG, Reference, parse_reference
 from knetsim.node.images.table import Row, ShownProgram, parse_table
+from knetsim.system.invocation import as_typed
 from knetsim.system.layers import Layers
 from knetsim.system.programs import find_program
 from knetsim.system.rootfs import Mount
@@ -85,7 +86,7 @@ class Images:
             ERR_PULL,
             f'failed to resolve image "{reference}": no row of docs/images.md names it, and a simulation reaches no '
             f"registry; an image here is a program of this machine: add a row `| {asked} | PROGRAM |` to a table of "
-            f"your own, {USER_TABLE} or `knetsim up --images FILE` (docs/images.md tells how)",
+            f"your own, {USER_TABLE} or `{as_typed('up --images FILE')}` (docs/images.md tells how)",
         )
 
     def _build(self, reference: Reference, row: Row) -> Image:

@@ -28,6 +28,7 @@ from knetsim.node.kubelet.sources import StoreSources
 from knetsim.node.kubelet.static_pods import StaticPods, hash_of
 from knetsim.system.cgroup import NO_CGROUPS, Cgroups
 from knetsim.system.container import Process
+from knetsim.system.invocation import as_typed
 from knetsim.system.limits import raise_open_files
 from knetsim.system.netns import Namespaces
 
@@ -352,7 +353,7 @@ class Kubelet:
     def _explain_where(self, key: str) -> str:
         """Where a user finds more about a pod."""
         run = self._runs.get(key)
-        return f"see its Events, and {run.sandbox.directory}" if run else "see its Events, and knetsim status"
+        return f"see its Events, and {run.sandbox.directory}" if run else f"see its Events, and {as_typed('status')}"
 
     def wait_pod_gone(self, namespace: str, pod: str, uid: str, deadline: float) -> None:
         """Wait until nothing is left of the pod with that uid, in the store or on its worker; NotReady after

@@ -17,6 +17,7 @@ from collections.abc import Collection
 from knetsim.errors import MissingTool
 from knetsim.system.features import kernel, machine, software
 from knetsim.system.features.feature import Feature, group_remedies
+from knetsim.system.invocation import as_typed
 
 __all__ = ["REQUIRED", "Feature", "group_remedies", "read_features", "require"]
 
@@ -60,5 +61,5 @@ def _missing_error(missing: list[Feature]) -> MissingTool:
     return MissingTool(
         f"a simulation cannot run here without {names}",
         why="; ".join(reasons),
-        hint=f"{'; '.join(group_remedies(missing))} (`knetsim doctor` tells all)",
+        hint=f"{'; '.join(group_remedies(missing))} (`{as_typed('doctor')}` tells all)",
     )

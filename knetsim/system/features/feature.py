@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from knetsim.system.invocation import start_as_typed
+
 Need = Literal["required", "optional", "later"]
 Group = Literal["machine", "kernel", "program", "python"]
 
 #: the kernel of a Debian machine has all that is asked for here; those made for one cloud or for WSL leave much out
 BETTER_KERNEL = "a kernel that has it, such as that of Debian's linux-image-amd64"
 INSTALL = "sudo apt-get install "
-RUN_AS_ROOT = "run as root: sudo; in a container: docker run --privileged"
+RUN_AS_ROOT = f"as root: {start_as_typed()}; in a container: docker run --privileged"
 
 
 @dataclass(frozen=True, slots=True)
