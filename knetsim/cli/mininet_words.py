@@ -41,6 +41,9 @@ _FORMS = {
     "xterm": _Form("xterm HOST…", 1, _MANY, slice(None)),
 }
 
+#: commands after which Tab offers hosts and switches
+TAKE_HOSTS = frozenset(_FORMS)
+
 
 def find_mistake(
     command: str, words: Sequence[str], nodes: Collection[str], switches: Collection[str], has_display: bool

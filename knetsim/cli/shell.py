@@ -27,7 +27,7 @@ from mininet.log import lg
 from mininet.util import quietRun
 
 from knetsim.cli.completion import complete_python
-from knetsim.cli.mininet_words import find_mistake
+from knetsim.cli.mininet_words import TAKE_HOSTS, find_mistake
 from knetsim.cli.mistakes import explain_line, is_python, nearest_name
 from knetsim.cli.node_shell import LOOK_MILLISECONDS, count_waiting, read_code
 from knetsim.cli.pod_pings import ping_pods
@@ -197,6 +197,10 @@ class Shell(CLI):  # type: ignore[misc]
         else:
             super().do_link(line)
 
+    def complete_link(self, text: str, *_: Any) -> list[str]:
+        """Both its forms."""
+        return [word for word in (*self.mn, "up", "down", "status") if word.startswith(text)]
+
     def do_iperf(self, line: str) -> None:
         """iperf [HOST HOST]: how much goes from one host to the other by TCP in five seconds; by iperf3"""
         self._measure(line.split())
@@ -338,8 +342,9 @@ class Shell(CLI):  # type: ignore[misc]
         return [*super().completenames(text, *ignored), *hosts]
 
     def completedefault(self, text: str, line: str, begidx: int, endidx: int) -> list[str]:
-        """After a host, and after Mininet's commands, which take hosts: hosts."""
-        return [name for name in self.mn if name.startswith(text)]
+        """After a host, and after commands that take hosts: hosts."""
+        first = line.split(maxsplit=1)[0]
+        return [name for name in self.mn if name.startswith(text)] if first in self.mn or first in TAKE_HOSTS else []
 
     def complete_py(self, text: str, *_: Any) -> list[str]:
         """Names, and what a name has: attributes and calls."""

@@ -85,6 +85,11 @@ def test_tab_asks_kubectl(prompt: Prompt) -> None:
     assert "\nnamespace/default\n" in prompt.line("kubectl get namesp\t defaul\t -o name")
 
 
+def test_tab_offers_hosts_only_where_they_stand(prompt: Prompt) -> None:
+    assert "\nC0s0\n" in prompt.line("C0w1 echo C0s\t")
+    assert "\nC0s\n" in prompt.line("sh echo C0s\t")
+
+
 def test_ctrl_c_keeps_what_a_pod_has_printed(prompt: Prompt) -> None:
     """ping says how many answered, as it does at a terminal of its own."""
     script = "trap 'echo last words; exit' INT; echo first; touch /tmp/begun; while :; do sleep 0.1; done"
