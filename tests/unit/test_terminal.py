@@ -78,6 +78,7 @@ def test_the_foreground_can_be_killed_and_the_shell_spared() -> None:
 def test_what_is_left_behind_does_not_hold_up_the_end() -> None:
     terminal = open_terminal("sh", "-c", "setsid sleep 1000 & echo $!")
     assert terminal.wait(lambda text: text.endswith("\n"), SECONDS)
+    assert terminal.wait_for_exit(SECONDS) == 0
     assert terminal.close() == 0
     os.kill(int(terminal.text), signal.SIGKILL)
 
