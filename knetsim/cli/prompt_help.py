@@ -43,7 +43,7 @@ _COMMANDS = (
 #: owner, name, its arguments
 _CALLS = (
     ("worker", "exec_container", '"{pod}", "ip addr"', "run a command in a pod"),
-    ("worker", "pod_ip", '"{pod}"', "the pod's address"),
+    ("cluster", "pod_ip", '"{pod}"', "a pod's address"),
     ("worker", "create_container", '"NAME"', "create a pod there"),
     ("worker", "delete_container", '"NAME"', "delete it"),
     ("cluster", "kp_vip_add", '"VIP", ["POD", …]', "an address that leads to pods"),
