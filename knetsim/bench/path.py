@@ -25,7 +25,8 @@ from knetsim.bench.scenarios import build_scenario
 from knetsim.errors import CommandError
 from knetsim.names import DEFAULT_NAMESPACE
 from knetsim.simulation import Simulation
-from knetsim.system.netns import Namespaces, entered
+from knetsim.system.listening import is_listening
+from knetsim.system.netns import Namespaces
 from knetsim.system.programs import require_program
 from knetsim.system.run import run
 from knetsim.system.wait import wait_until
@@ -170,14 +171,3 @@ def _serve_and_ask(ends: Ends, server: list[str], client: list[str]) -> str:
         output = run(client, place=ends.client, timeout=_DEADLINE, cwd="/").output
         serving.result(_DEADLINE)
         return output
-
-
-def is_listening(place: Namespaces, port: int) -> bool:
-    """Whether a TCP socket listens on `port` in that network namespace."""
-    text = ""
-    with entered(place):
-        for file in ("tcp", "tcp6"):
-            path = Path(f"/proc/thread-self/net/{file}")
-            text += path.read_text() if path.exists() else ""
-    rows = [line.split() for line in text.splitlines()]
-    return any(row[3] == "0A" and row[1].endswith(f":{port:04X}") for row in rows if len(row) > 3)

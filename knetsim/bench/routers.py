@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from knetsim.bench.path import PORT, Ends, is_listening
+from knetsim.bench.path import PORT, Ends
 from knetsim.dataplane.skupper import (
     Certificates,
     NeighbourLink,
@@ -32,6 +32,7 @@ from knetsim.dataplane.skupper.certificates import AUTHORITY, CERTIFICATE, KEY, 
 from knetsim.errors import KnetsimError
 from knetsim.system import netns
 from knetsim.system.daemon import DaemonSpec, Supervisor
+from knetsim.system.listening import is_listening
 from knetsim.system.netlink import Netlink, add_address, add_veth, set_link
 from knetsim.system.netns import Namespaces, netns_socket
 from knetsim.system.programs import require_program

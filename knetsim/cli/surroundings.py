@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 
 from knetsim.cli.mistakes import Known, PodHome
@@ -46,8 +45,8 @@ def read_known(simulation: Simulation, commands: Collection[str], python: Collec
 def _hosts_of(simulation: Simulation, cluster: Cluster) -> list[str]:
     """Its workers first, then those of etcd and of the control plane."""
     workers = [worker.name for worker in cluster.workers]
-    others = re.compile(rf"{cluster.name}(e\d+|cp)")
-    return workers + [host.name for host in simulation.net.hosts if others.fullmatch(host.name)]
+    others = [host.name for host in simulation.net.hosts if host.name not in workers and cluster.owns_host(host.name)]
+    return workers + others
 
 
 def _find_pod(simulation: Simulation, name: str) -> PodHome | None:

@@ -11,13 +11,14 @@ from typing import Any
 
 from knetsim.dataplane.underlay import HostNode
 from knetsim.errors import KnetsimError
+from knetsim.system.listening import is_listening
 from knetsim.system.programs import require_program
 from knetsim.system.run import run, running_beside
 from knetsim.system.wait import wait_until
 
 #: as Mininet has it
 SECONDS = 5
-_PORT = "5001"
+_PORT = 5001
 _LISTEN_SECONDS = 5.0
 #: for what comes before and after the measurement
 _GRACE = 15.0
@@ -27,18 +28,17 @@ _UNITS = (("G", 1e9), ("M", 1e6), ("k", 1e3))
 def measure(client: HostNode, server: HostNode, rate: str = "") -> str:
     """Send from `client` to `server` for some seconds, by TCP, or, with a rate such as `10M`, by UDP; the result in
     words. KnetsimError when nothing arrives, MissingTool without iperf3, NotReady."""
-    program = str(require_program("iperf3"))
-    with running_beside([program, "-s", "-p", _PORT], place=server.place):
+    program, port = str(require_program("iperf3")), str(_PORT)
+    with running_beside([program, "-s", "-p", port], place=server.place):
         wait_until(f"iperf3 on {server.name}", lambda: _explain_deaf(server), _LISTEN_SECONDS)
-        argv = [program, "-c", str(server.IP()), "-p", _PORT, "-t", str(SECONDS), "-J", "--connect-timeout", "5000"]
+        argv = [program, "-c", str(server.IP()), "-p", port, "-t", str(SECONDS), "-J", "--connect-timeout", "5000"]
         argv += ["-u", "-b", rate] if rate else []
         done = run(argv, place=client.place, check=False, timeout=SECONDS + _GRACE)
     return f"{client.name} -> {server.name}: {explain_report(_read_report(done.output, client, server), bool(rate))}"
 
 
 def _explain_deaf(server: HostNode) -> str:
-    listening = run(["ss", "-Hltn", f"sport = :{_PORT}"], place=server.place).output
-    return "" if listening.strip() else "it does not listen yet"
+    return "" if is_listening(server.place, _PORT) else "it does not listen yet"
 
 
 def _read_report(text: str, client: HostNode, server: HostNode) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,13 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.scripts import load_script
+
 FOLDER = Path(__file__).parents[2] / "docs" / "diagrams"
 SOURCES = sorted(FOLDER.glob("*.yaml"))
 
 
-def _load() -> Any:
-    spec = importlib.util.spec_from_file_location("draw", FOLDER / "draw.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-draw = _load()
+draw = load_script(FOLDER / "draw.py")
 
 
 def test_there_are_the_diagrams_of_the_course():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,21 +11,14 @@ from xml.etree import ElementTree
 import pytest
 
 from knetsim.lessons.lesson import read_lesson
+from tests.scripts import load_script
 
 FOLDER = Path(__file__).parents[2] / "docs" / "recording"
 CAST = FOLDER / "session.cast"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def _load(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"recording_{name}", FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-draw, record = _load("draw"), _load("record")
+draw, record = load_script(FOLDER / "draw.py"), load_script(FOLDER / "record.py")
 
 
 def cast(*events: tuple[float, str], width: int = 20, height: int = 3) -> Any:
